@@ -1,0 +1,28 @@
+"""The native kernels: the only module that knows the compiled code."""
+
+from pyrec.kernels.arrays import (
+    METRICS,
+    TopK,
+    ease_weights,
+    gram,
+    parse_metric,
+    ranking,
+    spd_inverse,
+    topk,
+    topk_dense_weights,
+)
+from pyrec.kernels.threads import blas_threads, n_threads
+
+__all__ = [
+    "METRICS",
+    "TopK",
+    "blas_threads",
+    "ease_weights",
+    "gram",
+    "n_threads",
+    "parse_metric",
+    "ranking",
+    "spd_inverse",
+    "topk",
+    "topk_dense_weights",
+]

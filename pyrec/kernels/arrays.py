@@ -1,0 +1,340 @@
+"""The native kernels over NumPy arrays and SciPy CSR matrices.
+
+Nothing here imports torch. Inputs are borrowed where they are as the kernels want them (C-contiguous
+float32; CSR with int64 offsets, int32 items that ascend without duplicates) and converted otherwise;
+they are never modified unless a function says that it works in place. Every kernel gives the same
+bits for any number of threads, but for `spd_inverse`, which runs on BLAS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from pyrec import _core
+from pyrec.kernels.threads import blas_threads, n_threads as resolve_threads
+
+__all__ = [
+    "METRICS",
+    "TopK",
+    "ease_weights",
+    "gram",
+    "parse_metric",
+    "ranking",
+    "spd_inverse",
+    "topk",
+    "topk_dense_weights",
+]
+
+METRICS = tuple(_core.Metric.__members__)
+"""Names of the ranking metrics."""
+
+# OpenBLAS's spotrf crashes at 29,858 rows (float32, two threads); it was run up to 26,000.
+_WHOLE_INVERSE_ROWS = 26_000
+_INVERSE_BLOCK = 768
+
+Lists = tuple[NDArray[np.int64] | None, NDArray[np.int32]] | None
+
+
+class TopK(NamedTuple):
+    """The best items of each row, best first: `items` int32 (n, k), -1 where none are left; `scores` float32 (n, k), -inf there."""
+
+    items: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+def gram(
+    x: sp.sparray | sp.spmatrix,
+    *,
+    dtype: type[np.float32] | type[np.float64] = np.float32,
+    mirror: bool = True,
+    n_threads: int | None = None,
+) -> NDArray[Any]:
+    """Return XᵀX as a dense symmetric matrix.
+
+    Parameters
+    ----------
+    x : (n, m) CSR
+        Rows are users. When all values are 1 the counts are exact (float32: up to 2²⁴).
+    dtype : float32 or float64
+        Type of the result, and of the sums.
+    mirror : bool
+        False leaves zeros below the diagonal: enough for `spd_inverse`.
+
+    Returns
+    -------
+    (m, m) array of `dtype`
+
+    Notes
+    -----
+    Memory: the result, and 8 bytes an interaction.
+    """
+    c = _canonical(x, "x")
+    out = np.empty((c.shape[1], c.shape[1]), _float_type(dtype))
+    _core.gram(c.indptr, c.indices, c.data, out, mirror, resolve_threads(n_threads))
+    return out
+
+
+def spd_inverse(
+    a: NDArray[Any], *, mirror: bool = True, block: int | None = None, n_threads: int | None = None
+) -> NDArray[Any]:
+    """Invert a symmetric positive-definite matrix in place.
+
+    Parameters
+    ----------
+    a : (n, n) C-contiguous float32 or float64 array
+        Only the upper triangle is read. It is overwritten.
+    mirror : bool
+        False leaves what was below the diagonal: enough for `ease_weights`.
+    block : int, optional
+        Rows inverted at a time. By default the whole matrix by LAPACK up to 26,000 rows, blocks of
+        768 beyond, where OpenBLAS's Cholesky factorisation crashes. 0 means the whole matrix.
+
+    Returns
+    -------
+    (n, n) array
+        `a` itself.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        When `a` is not positive definite; its content is then lost.
+
+    Notes
+    -----
+    n³ operations, by Cholesky factorisation or by the symmetric sweep; memory beside `a`: none, or
+    block x n. The products run on SciPy's BLAS, so the last bits depend on the number of threads
+    and on the block (relative differences up to about 1e-6 times the condition number).
+    """
+    from scipy.linalg import cython_blas, cython_lapack
+
+    if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
+        raise TypeError(f"a must be a float32 or float64 array, got {_describe(a)}")
+    if block is None:
+        block = 0 if len(a) <= _WHOLE_INVERSE_ROWS else _INVERSE_BLOCK
+    if block < 0:
+        raise ValueError(f"block must be at least 0, got {block}")
+    threads = resolve_threads(n_threads)
+    with blas_threads(threads):
+        pivot = _core.spd_inverse(
+            a, block, mirror, cython_blas.__pyx_capi__, cython_lapack.__pyx_capi__, threads
+        )
+    if pivot:
+        raise np.linalg.LinAlgError(f"the matrix is not positive definite: pivot {pivot} of {len(a)} is not positive")
+    return a
+
+
+def ease_weights(p: NDArray[np.float32], *, n_threads: int | None = None) -> NDArray[np.float32]:
+    """Turn P = (XᵀX + λI)⁻¹ into the weights of EASE, in place.
+
+    B_ij = -P_ij / P_jj for i ≠ j, and B_jj = 0 (Steck 2019, equation 8). Only the upper triangle of
+    `p` is read.
+    """
+    _core.ease_weights(p, resolve_threads(n_threads))
+    return p
+
+
+def topk(
+    scores: ArrayLike,
+    k: int,
+    seen: Any = None,
+    *,
+    allow: Any = None,
+    deny: Any = None,
+    n_threads: int | None = None,
+) -> TopK:
+    """Return the `k` best items of each row of scores.
+
+    Parameters
+    ----------
+    scores : (n, m) array
+        Converted to float32. A NaN never wins; -inf means excluded.
+    k : int
+        At least 0; may exceed m.
+    seen, deny : (n, m) sparse matrix or 1-D array of item numbers, optional
+        Items that take no part: the non-zero pattern of a row each, or the same items for all rows.
+    allow : likewise, optional
+        The only items that take part; by default all.
+
+    Returns
+    -------
+    TopK
+        Ties: the lower item number first.
+    """
+    s = np.ascontiguousarray(scores, dtype=np.float32)
+    if s.ndim != 2:
+        raise ValueError(f"scores must have 2 dimensions, got shape {s.shape}")
+    result = _empty_result(len(s), k)
+    lists = _candidates(seen, deny, allow, s.shape[1])
+    _core.topk(s, *lists, *result, resolve_threads(n_threads))
+    return result
+
+
+def topk_dense_weights(
+    x: sp.sparray | sp.spmatrix,
+    weights: NDArray[np.float32],
+    k: int,
+    seen: Any = None,
+    *,
+    offset: ArrayLike | None = None,
+    allow: Any = None,
+    deny: Any = None,
+    n_threads: int | None = None,
+) -> TopK:
+    """Return the `k` best items of each history under the scores ``offset + x @ weights``.
+
+    The scores are never written: memory is one row of m floats a thread.
+
+    Parameters
+    ----------
+    x : (n, m) CSR
+        Histories.
+    weights : (m, m) float32 array
+        Item-item weights; row i is what item i adds to every item's score.
+    k, seen, allow, deny, n_threads
+        As in `topk`. `seen` is not taken from `x`: pass it to hide the histories.
+    offset : (m,) array, optional
+        Added to every row of scores.
+    """
+    c = _canonical(x, "x")
+    w = np.ascontiguousarray(weights, dtype=np.float32)
+    o = None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
+    if w.shape != (c.shape[1], c.shape[1]):
+        raise ValueError(f"weights must have shape {(c.shape[1], c.shape[1])} to fit x, got {w.shape}")
+    result = _empty_result(c.shape[0], k)
+    lists = _candidates(seen, deny, allow, c.shape[1])
+    _core.topk_dense_weights(
+        c.indptr, c.indices, c.data, w, o, *lists, *result, resolve_threads(n_threads)
+    )
+    return result
+
+
+def parse_metric(name: str) -> tuple[str, int]:
+    """Split ``'ndcg@100'`` into ``('ndcg', 100)``; a ValueError lists the known names."""
+    match = re.fullmatch(r"(\w+)@([1-9]\d*)", name) if isinstance(name, str) else None
+    if match is None or match[1] not in METRICS:
+        raise ValueError(f"a metric must be name@k with a name of {', '.join(METRICS)} and k >= 1, got {name!r}")
+    return match[1], int(match[2])
+
+
+def ranking(
+    items: ArrayLike,
+    relevant: sp.sparray | sp.spmatrix,
+    metrics: Sequence[str],
+    *,
+    n_threads: int | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """Return each metric of each row's list of recommended items.
+
+    With hits h_i ∈ {0, 1} at the ranks i = 1..k and R relevant items:
+
+    - ``ndcg@k``: Σ h_i / log₂(i + 1) over its largest possible value, Σ_{i ≤ min(k, R)} 1 / log₂(i + 1)
+    - ``recall@k``: Σ h_i / min(k, R) (as Liang et al. 2018 define it)
+    - ``full_recall@k``: Σ h_i / R
+    - ``precision@k``: Σ h_i / k
+    - ``hit@k``: 1 if any h_i is 1, else 0
+    - ``mrr@k``: 1 / rank of the first hit, 0 without one
+    - ``map@k``: Σ h_i precision@i / min(k, R)
+
+    Parameters
+    ----------
+    items : (n, d) integer array
+        Item numbers, best first; -1 pads. A metric whose k exceeds d uses the d there are.
+    relevant : (n, m) sparse matrix
+        Its non-zero pattern tells the relevant items.
+    metrics : sequence of str
+
+    Returns
+    -------
+    dict of (n,) float64 arrays
+        NaN in every metric for a row with nothing relevant.
+    """
+    measures = [(getattr(_core.Metric, name), k) for name, k in map(parse_metric, metrics)]
+    lists = np.ascontiguousarray(items, dtype=np.int32)
+    if lists.ndim != 2:
+        raise ValueError(f"items must have 2 dimensions, got shape {lists.shape}")
+    truth = _canonical(relevant, "relevant")
+    out = np.empty((len(measures), len(lists)))
+    _core.ranking(lists, truth.indptr, truth.indices, truth.shape[1], measures, out, resolve_threads(n_threads))
+    return dict(zip(metrics, out, strict=True))
+
+
+class _Csr(NamedTuple):
+    """CSR as the kernels want it: int64 offsets, int32 items that ascend without duplicates, float32 values, no zeros."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: NDArray[np.float32]
+    shape: tuple[int, int]
+
+
+def _canonical(x: Any, name: str) -> _Csr:
+    """Return the parts of a sparse matrix, borrowed where they are as the kernels want them."""
+    if not sp.issparse(x):
+        raise TypeError(f"{name} must be a SciPy sparse matrix, got {_describe(x)}")
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions, got shape {x.shape}")
+    c = x if x.format == "csr" else x.tocsr()
+    # SciPy's own routines trust these three: they are checked before any of those runs.
+    if c.indptr[0] != 0 or c.indptr[-1] != len(c.indices) or np.any(c.indptr[1:] < c.indptr[:-1]):
+        raise ValueError(
+            f"{name}.indptr must rise from 0 to len({name}.indices) = {len(c.indices)} without decreasing"
+        )
+    if len(c.data) != len(c.indices):
+        raise ValueError(f"{name}.data and {name}.indices must have the same length, got {len(c.data)} and {len(c.indices)}")
+    if c.indices.dtype.itemsize > 4 and len(c.indices) and not 0 <= c.indices.min() <= c.indices.max() < c.shape[1]:
+        raise ValueError(f"{name}.indices must be in 0..{c.shape[1] - 1}, got {c.indices.min()}..{c.indices.max()}")
+    if not c.has_canonical_format or not c.data.all():
+        c = c.copy()
+        c.sum_duplicates()
+        c.eliminate_zeros()
+    return _Csr(
+        np.ascontiguousarray(c.indptr, dtype=np.int64),
+        np.ascontiguousarray(c.indices, dtype=np.int32),
+        np.ascontiguousarray(c.data, dtype=np.float32),
+        c.shape,
+    )
+
+
+def _candidates(seen: Any, deny: Any, allow: Any, n_items: int) -> tuple[Lists, Lists, Lists]:
+    return _lists(seen, n_items, "seen"), _lists(deny, n_items, "deny"), _lists(allow, n_items, "allow")
+
+
+def _lists(items: Any, n_items: int, name: str) -> Lists:
+    """Return (offsets, items) of a list a row, (None, items) of one list for all rows, or None."""
+    if items is None:
+        return None
+    if sp.issparse(items):
+        parts = _canonical(items, name)
+        if parts.shape[1] != n_items:
+            raise ValueError(f"{name} must have {n_items} columns, got {parts.shape[1]}")
+        return parts.indptr, parts.indices
+    numbers = np.unique(np.asarray(items))
+    if np.ndim(items) != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+        raise TypeError(f"{name} must be a sparse matrix or a 1-D array of item numbers, got {_describe(items)}")
+    if numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_items:
+        raise ValueError(f"{name} must hold item numbers in 0..{n_items - 1}, got {numbers[0]}..{numbers[-1]}")
+    return None, numbers.astype(np.int32)
+
+
+def _empty_result(n: int, k: int) -> TopK:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
+        raise ValueError(f"k must be a whole number of at least 0, got {k!r}")
+    return TopK(np.empty((n, k), np.int32), np.empty((n, k), np.float32))
+
+
+def _float_type(dtype: Any) -> np.dtype:
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+    return np.dtype(dtype)
+
+
+def _describe(x: Any) -> str:
+    if isinstance(x, np.ndarray):
+        return f"{x.dtype} of shape {x.shape}"
+    return f"{type(x).__module__}.{type(x).__qualname__}"

@@ -1,0 +1,95 @@
+"""What this process may use of the machine: processors and memory, control groups included."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["available_memory", "format_bytes", "require_memory", "usable_cpus"]
+
+_CGROUP_ROOT = Path("/sys/fs/cgroup")
+
+
+def usable_cpus() -> int:
+    """Return the number of processors this process may use: affinity, then the CPU quota of its control groups."""
+    try:
+        n = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        n = os.cpu_count() or 1
+    for folder in _cgroups("cpu"):
+        quota, period = _read(folder / "cpu.max"), "100000"
+        if quota is not None:
+            quota, _, period = quota.partition(" ")
+        else:
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us") or period
+        if quota is not None and quota.isdigit() and int(period) > 0:
+            n = min(n, max(1, int(quota) // int(period)))
+    return n
+
+
+def available_memory() -> int:
+    """Return the bytes this process can still take: free on the machine, and under its control groups' limits."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    for folder in _cgroups("memory"):
+        for limit_name, usage_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, usage = _read(folder / limit_name), _read(folder / usage_name)
+            if limit is not None and usage is not None and limit.isdigit():
+                free = min(free, int(limit) - int(usage) + _file_cache(folder))
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        free = min(free, soft - int(psutil.Process().memory_info().vms))
+    return max(free, 0)
+
+
+def require_memory(n_bytes: int, need: str) -> None:
+    """Raise a ``MemoryError`` that starts with `need` when `n_bytes` more are not to be had."""
+    free = available_memory()
+    if n_bytes > free:
+        raise MemoryError(f"{need}, {format_bytes(n_bytes)}; {format_bytes(free)} are available")
+
+
+def format_bytes(n_bytes: float) -> str:
+    """Return for example ``'6.3 GiB'``."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} bytes" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} GiB"
+
+
+def _cgroups(controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's control group and of all those above it, in version 1 and 2 form."""
+    for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = _CGROUP_ROOT / controllers if controllers else _CGROUP_ROOT
+        folder = root / path.lstrip("/")
+        while True:
+            yield folder
+            if folder == root or root not in folder.parents:
+                break
+            folder = folder.parent
+
+
+def _file_cache(folder: Path) -> int:
+    """Return the bytes of cached files in the group's usage, which the kernel gives back under pressure."""
+    for line in (_read(folder / "memory.stat") or "").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file"):
+            return int(value)
+    return 0
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
