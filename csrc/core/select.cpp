@@ -36,25 +36,32 @@ PYREC_INLINE std::uint64_t key_of(float score, std::int64_t item) {
     return static_cast<std::uint64_t>(~rank) << 32 | static_cast<std::uint32_t>(item);
 }
 
-// Maxima of one full block. A NaN is never larger, so it never becomes a maximum.
-PYREC_INLINE float block_maxima(const float* scores, float* lanes) {
-    const Floats* const x = reinterpret_cast<const Floats*>(scores);
-    Floats top = Floats{} + kExcluded;
-    for (std::int64_t z = 0; z < kBlock / kLanes; ++z) top = x[z] > top ? x[z] : top;
-    std::memcpy(lanes, &top, sizeof top);
-    float half[8], quarter[4];
-    for (int z = 0; z < 8; ++z) half[z] = lanes[z + 8] > lanes[z] ? lanes[z + 8] : lanes[z];
-    for (int z = 0; z < 4; ++z) quarter[z] = half[z + 4] > half[z] ? half[z + 4] : half[z];
-    return std::max(std::max(quarter[0], quarter[1]), std::max(quarter[2], quarter[3]));
+// A NaN is never larger, so it never becomes a maximum.
+PYREC_INLINE Floats larger(Floats x, Floats y) { return x > y ? x : y; }
+
+PYREC_CLONES void lane_maxima(const float* scores, std::int64_t n_blocks, float* lanes) {
+    for (std::int64_t b = 0; b < n_blocks; ++b) {
+        const Floats* const x = reinterpret_cast<const Floats*>(scores + b * kBlock);
+        const Floats none = Floats{} + kExcluded;
+        Floats top = larger(larger(x[0], none), larger(x[1], none));
+        top = larger(x[3], larger(x[2], top));
+        *reinterpret_cast<Floats*>(lanes + b * kLanes) = top;
+    }
 }
 
-PYREC_CLONES void row_maxima(const float* scores, std::int64_t n_blocks, float* lanes, float* blocks) {
-    for (std::int64_t b = 0; b < n_blocks; ++b)
-        blocks[b] = block_maxima(scores + b * kBlock, lanes + b * kLanes);
+PYREC_CLONES void set_maxima(const float* lanes, std::int64_t n_blocks, std::int64_t width, float* sets) {
+    for (std::int64_t b = 0; b < n_blocks; b += width, sets += kLanes) {
+        Floats top = Floats{} + kExcluded;
+        for (std::int64_t i = b; i < std::min(b + width, n_blocks); ++i)
+            top = larger(*reinterpret_cast<const Floats*>(lanes + i * kLanes), top);
+        *reinterpret_cast<Floats*>(sets) = top;
+    }
 }
 
 // The k-th largest of n values, found bit by bit: no branch depends on the data.
-PYREC_CLONES std::int32_t kth_largest(const std::int32_t* x, std::int64_t n, std::int64_t k) {
+PYREC_CLONES float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* x) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) x[i] = ordered_bits(values[i]);
     std::int64_t low = std::numeric_limits<std::int32_t>::min();
     for (int bit = 31; bit >= 0; --bit) {
         const std::int64_t middle = low + (std::int64_t(1) << bit);
@@ -64,132 +71,158 @@ PYREC_CLONES std::int32_t kth_largest(const std::int32_t* x, std::int64_t n, std
         for (std::int64_t i = 0; i < n; ++i) reach += x[i] >= threshold;
         if (reach >= k) low = middle;
     }
-    return static_cast<std::int32_t>(low);
+    return from_ordered_bits(static_cast<std::int32_t>(low));
 }
 
-// sorted[number of smaller keys] = key: keys are distinct, because items are.
-PYREC_CLONES void counting_sort(const std::uint64_t* keys, std::int64_t n, std::int64_t k,
-                                std::uint64_t* sorted) {
-    for (std::int64_t i = 0; i < n; ++i) {
-        const auto key = static_cast<std::int64_t>(keys[i] ^ (std::uint64_t(1) << 63));
-        std::int64_t place = 0;
-#pragma omp simd reduction(+ : place)
-        for (std::int64_t j = 0; j < n; ++j)
-            place += static_cast<std::int64_t>(keys[j] ^ (std::uint64_t(1) << 63)) < key;
-        if (place < k) sorted[place] = keys[i];
+// The items whose score reaches `least`, by way of the sets and then the lanes that do. Each step
+// writes every place and moves on only past a hit: hits are rare and unforeseeable, a branch on
+// each would be mispredicted. Returns how many there are.
+PYREC_CLONES std::int64_t reaching_items(const float* scores, const float* lanes, const float* sets,
+                                         const Shape& shape, float least, std::int32_t* visited,
+                                         std::int32_t* items) {
+    std::int64_t n_sets = 0, n_lanes = 0, n_items = 0;
+    for (std::int64_t s = 0; s < shape.n_groups * kLanes; ++s) {
+        visited[n_sets] = static_cast<std::int32_t>(s);
+        n_sets += sets[s] >= least;
+    }
+    std::int32_t* const reached = visited + n_sets;
+    for (std::int64_t v = 0; v < n_sets; ++v) {
+        const std::int64_t lane = visited[v] % kLanes, first = visited[v] / kLanes * shape.width;
+        const std::int64_t last = std::min(first + shape.width, shape.n_blocks);
+        for (std::int64_t b = first; b < last; ++b) {
+            reached[n_lanes] = static_cast<std::int32_t>(b * kLanes + lane);
+            n_lanes += lanes[b * kLanes + lane] >= least;
+        }
+    }
+    for (std::int64_t v = 0; v < n_lanes; ++v) {
+        const std::int64_t first = reached[v] / kLanes * kBlock + reached[v] % kLanes;
+        const std::int64_t last = std::min(first + kBlock, shape.n_items);
+        for (std::int64_t j = first; j < last; j += kLanes) {
+            items[n_items] = static_cast<std::int32_t>(j);
+            n_items += scores[j] >= least;
+        }
+    }
+    return n_items;
+}
+
+// sorted[number of smaller keys] = key: keys are distinct, because items are. n is a multiple of 4.
+PYREC_CLONES void counting_sort(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* sorted) {
+    constexpr std::uint64_t sign = std::uint64_t(1) << 63;  // signed comparisons are the vector ones
+    std::int64_t* const x = reinterpret_cast<std::int64_t*>(keys);
+    for (std::int64_t i = 0; i < n; ++i) keys[i] ^= sign;
+    for (std::int64_t i = 0; i < n; i += 4) {
+        std::int64_t p = 0, q = 0, r = 0, s = 0;
+#pragma omp simd reduction(+ : p, q, r, s)
+        for (std::int64_t j = 0; j < n; ++j) {
+            p += x[j] < x[i];
+            q += x[j] < x[i + 1];
+            r += x[j] < x[i + 2];
+            s += x[j] < x[i + 3];
+        }
+        const std::int64_t places[] = {p, q, r, s};
+        for (int z = 0; z < 4; ++z)
+            if (places[z] < k) sorted[places[z]] = keys[i + z] ^ sign;
     }
 }
 
 }  // namespace
 
-Selector::Selector(std::int64_t n_items, std::int64_t k)
-    : n_items_(n_items),
-      k_(k),
-      n_blocks_((n_items + kBlock - 1) / kBlock),
-      excluded_(static_cast<std::size_t>(n_blocks_), 0),
-      lanes_(static_cast<std::size_t>(n_blocks_ * kLanes)),
-      blocks_(static_cast<std::size_t>(n_blocks_)),
-      ordered_(static_cast<std::size_t>(n_blocks_ * kLanes)),
-      keys_(static_cast<std::size_t>(n_items)),
-      sorted_(static_cast<std::size_t>(std::min(k, n_items))) {}
+Selector::Selector(std::int64_t n_items, std::int64_t k) : k_(k) {
+    shape_ = {n_items, (n_items + kBlock - 1) / kBlock, 0, 16};
+    while (shape_.width > 1 && (shape_.n_blocks / shape_.width) * kLanes < k) shape_.width /= 4;
+    shape_.n_groups = (shape_.n_blocks + shape_.width - 1) / shape_.width;
+    excluded_.resize(static_cast<std::size_t>(shape_.n_blocks), 0);
+    lanes_.resize(static_cast<std::size_t>(shape_.n_blocks * kLanes));
+    sets_.resize(static_cast<std::size_t>(shape_.n_groups * kLanes));
+    visited_.resize(sets_.size() + lanes_.size() + 2);
+    reached_.resize(static_cast<std::size_t>(n_items) + 1);
+    sorted_.resize(static_cast<std::size_t>(std::min(k, n_items)));
+}
 
 void Selector::select(const float* scores, const Candidates& candidates, std::int64_t row,
                       std::int32_t* items, float* best) {
-    n_keys_ = 0;
+    keys_.clear();
+    mark(candidates.seen, row);
+    mark(candidates.deny, row);
     if (candidates.allow.present) {
-        // Few items are the rule here: they are looked up, the row is not read.
-        for (const ItemLists* lists : {&candidates.seen, &candidates.deny})
-            if (lists->present)
-                for (auto j = lists->begin(row); j < lists->end(row); ++j)
-                    excluded_[static_cast<std::size_t>(*j / 64)] |= std::uint64_t(1) << (*j % 64);
         collect_allowed(scores, candidates.allow, row);
     } else {
-        const std::int64_t full = n_items_ / kBlock;
-        row_maxima(scores, full, lanes_.data(), blocks_.data());
-        if (full < n_blocks_) {
+        const std::int64_t full = shape_.n_items / kBlock;
+        lane_maxima(scores, full, lanes_.data());
+        if (full < shape_.n_blocks) {
             float tail[kBlock];
             std::fill(tail, tail + kBlock, kExcluded);
-            std::copy(scores + full * kBlock, scores + n_items_, tail);
-            row_maxima(tail, 1, lanes_.data() + full * kLanes, blocks_.data() + full);
+            std::copy(scores + full * kBlock, scores + shape_.n_items, tail);
+            lane_maxima(tail, 1, lanes_.data() + full * kLanes);
         }
-        exclude(scores, candidates.seen, row);
-        exclude(scores, candidates.deny, row);
+        lower_lanes(scores, candidates.seen, row);
+        lower_lanes(scores, candidates.deny, row);
         collect(scores);
     }
-    readmit(candidates.seen, row);
-    readmit(candidates.deny, row);
+    unmark(candidates.seen, row);
+    unmark(candidates.deny, row);
     write(scores, items, best);
 }
 
-// Marks the items and takes them out of the maxima of their blocks.
-void Selector::exclude(const float* scores, const ItemLists& lists, std::int64_t row) {
+void Selector::mark(const ItemLists& lists, std::int64_t row) {
     if (!lists.present) return;
-    const std::int32_t* j = lists.begin(row);
-    const std::int32_t* const end = lists.end(row);
-    while (j < end) {
-        const std::int64_t block = *j / kBlock;
-        std::uint64_t& bits = excluded_[static_cast<std::size_t>(block)];
-        for (; j < end && *j / kBlock == block; ++j) bits |= std::uint64_t(1) << (*j % kBlock);
-        float masked[kBlock];
-        const std::int64_t size = std::min(kBlock, n_items_ - block * kBlock);
-        std::fill(masked, masked + kBlock, kExcluded);
-        std::copy(scores + block * kBlock, scores + block * kBlock + size, masked);
-        for (std::uint64_t left = bits; left != 0; left &= left - 1) masked[__builtin_ctzll(left)] = kExcluded;
-        row_maxima(masked, 1, lanes_.data() + block * kLanes, blocks_.data() + block);
-    }
+    for (auto j = lists.begin(row); j < lists.end(row); ++j)
+        excluded_[static_cast<std::size_t>(*j / kBlock)] |= std::uint64_t(1) << (*j % kBlock);
 }
 
-void Selector::readmit(const ItemLists& lists, std::int64_t row) {
+void Selector::unmark(const ItemLists& lists, std::int64_t row) {
     if (!lists.present) return;
     for (auto j = lists.begin(row); j < lists.end(row); ++j)
         excluded_[static_cast<std::size_t>(*j / kBlock)] = 0;
 }
 
-void Selector::collect_allowed(const float* scores, const ItemLists& allow, std::int64_t row) {
-    for (auto j = allow.begin(row); j < allow.end(row); ++j) {
-        const bool out = excluded_[static_cast<std::size_t>(*j / kBlock)] >> (*j % kBlock) & 1;
-        if (!out && scores[*j] > kExcluded)
-            keys_[static_cast<std::size_t>(n_keys_++)] = key_of(scores[*j], *j);
+bool Selector::excluded(std::int64_t item) const {
+    return excluded_[static_cast<std::size_t>(item / kBlock)] >> (item % kBlock) & 1;
+}
+
+// The lanes of the listed items once more, without what is marked.
+void Selector::lower_lanes(const float* scores, const ItemLists& lists, std::int64_t row) {
+    if (!lists.present) return;
+    for (auto j = lists.begin(row); j < lists.end(row); ++j) {
+        const std::int64_t block = *j / kBlock, lane = *j % kLanes;
+        const std::uint64_t out = excluded_[static_cast<std::size_t>(block)];
+        const std::int64_t size = std::min(kBlock, shape_.n_items - block * kBlock);
+        float top = kExcluded;
+        for (std::int64_t i = lane; i < size; i += kLanes) {
+            const float score = scores[block * kBlock + i];
+            top = !(out >> i & 1) && score > top ? score : top;
+        }
+        lanes_[static_cast<std::size_t>(block * kLanes + lane)] = top;
     }
 }
 
-// A score that at least k candidates reach: the k-th largest of the blocks' maxima, or of the
-// lanes' where the blocks are too few.
-float Selector::bound() {
-    for (const std::vector<float>* maxima : {&blocks_, &lanes_}) {
-        const auto n = static_cast<std::int64_t>(maxima->size());
-        if (n < k_) continue;
-        std::transform(maxima->begin(), maxima->end(), ordered_.begin(), ordered_bits);
-        return from_ordered_bits(kth_largest(ordered_.data(), n, k_));
-    }
-    return kExcluded;
+void Selector::push(float score, std::int64_t item) {
+    if (score > kExcluded && !excluded(item)) keys_.push_back(key_of(score, item));
+}
+
+// Few items are the rule here: they are looked up, the row is not read.
+void Selector::collect_allowed(const float* scores, const ItemLists& allow, std::int64_t row) {
+    for (auto j = allow.begin(row); j < allow.end(row); ++j) push(scores[*j], *j);
 }
 
 void Selector::collect(const float* scores) {
-    const float least = bound();
-    for (std::int64_t b = 0; b < n_blocks_; ++b) {
-        if (!(blocks_[static_cast<std::size_t>(b)] >= least) ||
-            blocks_[static_cast<std::size_t>(b)] == kExcluded)
-            continue;
-        const std::uint64_t out = excluded_[static_cast<std::size_t>(b)];
-        const std::int64_t size = std::min(kBlock, n_items_ - b * kBlock);
-        for (std::int64_t l = 0; l < kLanes; ++l) {
-            if (!(lanes_[static_cast<std::size_t>(b * kLanes + l)] >= least)) continue;
-            for (std::int64_t i = l; i < size; i += kLanes) {
-                const float score = scores[b * kBlock + i];
-                if (score >= least && score > kExcluded && !(out >> i & 1))
-                    keys_[static_cast<std::size_t>(n_keys_++)] = key_of(score, b * kBlock + i);
-            }
-        }
-    }
+    set_maxima(lanes_.data(), shape_.n_blocks, shape_.width, sets_.data());
+    const auto n_sets = static_cast<std::int64_t>(sets_.size());
+    const float least = n_sets < k_ ? kExcluded : kth_largest(sets_.data(), n_sets, k_, visited_.data());
+    const std::int64_t n = reaching_items(scores, lanes_.data(), sets_.data(), shape_, least,
+                                          visited_.data(), reached_.data());
+    for (std::int64_t i = 0; i < n; ++i)
+        push(scores[reached_[static_cast<std::size_t>(i)]], reached_[static_cast<std::size_t>(i)]);
 }
 
 void Selector::write(const float* scores, std::int32_t* items, float* best) {
-    const std::int64_t found = std::min(k_, n_keys_);
-    if (n_keys_ <= kCountingSort) {
-        counting_sort(keys_.data(), n_keys_, found, sorted_.data());
+    const auto n_keys = static_cast<std::int64_t>(keys_.size());
+    const std::int64_t found = std::min(k_, n_keys);
+    if (n_keys <= kCountingSort) {
+        keys_.resize(static_cast<std::size_t>((n_keys + 3) / 4 * 4), ~std::uint64_t(0));
+        counting_sort(keys_.data(), static_cast<std::int64_t>(keys_.size()), found, sorted_.data());
     } else {
-        if (n_keys_ > found) std::nth_element(keys_.begin(), keys_.begin() + found, keys_.begin() + n_keys_);
+        if (n_keys > found) std::nth_element(keys_.begin(), keys_.begin() + found, keys_.end());
         std::sort(keys_.begin(), keys_.begin() + found);
         std::copy(keys_.begin(), keys_.begin() + found, sorted_.begin());
     }

@@ -6,10 +6,17 @@
 
 namespace pyrec {
 
+// How the items of a row are cut up: blocks of 64, groups of `width` blocks.
+struct Shape {
+    std::int64_t n_items, n_blocks, n_groups, width;
+};
+
 // Selects the k best candidates of one score row after another, with memory of its own for one row.
 //
-// The k-th largest of the maxima of the 64-item blocks is a lower bound of the k-th best score, so
-// only the blocks that reach it are visited: exact, and the row is read once.
+// The k-th largest of the maxima of k or more disjoint sets of items is a lower bound of the k-th
+// best score, so only sets that reach it are visited: exact, and the row is read once. Maxima are
+// kept lane by lane, so that none is ever taken across a vector: lane l of block b holds the items
+// 64 b + l + {0, 16, 32, 48}, and set s = (group, l) the lanes l of a group's blocks.
 class Selector {
   public:
     Selector(std::int64_t n_items, std::int64_t k);
@@ -19,18 +26,20 @@ class Selector {
                 std::int32_t* items, float* best);
 
   private:
-    void exclude(const float* scores, const ItemLists& lists, std::int64_t row);
-    void readmit(const ItemLists& lists, std::int64_t row);
+    void mark(const ItemLists& lists, std::int64_t row);
+    void unmark(const ItemLists& lists, std::int64_t row);
+    bool excluded(std::int64_t item) const;
+    void lower_lanes(const float* scores, const ItemLists& lists, std::int64_t row);
     void collect_allowed(const float* scores, const ItemLists& allow, std::int64_t row);
     void collect(const float* scores);
-    float bound();
+    void push(float score, std::int64_t item);
     void write(const float* scores, std::int32_t* items, float* best);
 
-    std::int64_t n_items_, k_, n_blocks_, n_keys_ = 0;
-    std::vector<std::uint64_t> excluded_;  // a bit an item
-    std::vector<float> lanes_;             // 16 maxima a block: lane l holds items l, l + 16, l + 32, l + 48
-    std::vector<float> blocks_;            // a maximum a block
-    std::vector<std::int32_t> ordered_;    // working space of bound()
+    Shape shape_;
+    std::int64_t k_;
+    std::vector<std::uint64_t> excluded_;          // a bit an item
+    std::vector<float> lanes_, sets_;              // maxima
+    std::vector<std::int32_t> visited_, reached_;  // working space of collect()
     std::vector<std::uint64_t> keys_, sorted_;
 };
 

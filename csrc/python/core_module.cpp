@@ -124,8 +124,8 @@ void bind_ranking(const py::array& items, const py::array& indptr, const py::arr
         wanted.push_back({metric, k});
     }
     for (std::int64_t e = 0; e < i.rows * i.cols; ++e)
-        require(i.data[e] >= -1 && i.data[e] < n_items,
-                "items must be in -1.." + std::to_string(n_items - 1) + ", got " + std::to_string(i.data[e]));
+        if (i.data[e] < -1 || i.data[e] >= n_items)
+            fail("items must be in -1.." + std::to_string(n_items - 1) + ", got " + std::to_string(i.data[e]));
     threads(n_threads);
     py::gil_scoped_release nogil;
     ranking(i, relevant, n_items, wanted, o, n_threads);

@@ -56,8 +56,8 @@ inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<c
             name + ".indptr must start at 0 and end at len(" + name + ".indices) = " +
                 std::to_string(indices.size));
     for (std::int64_t r = 0; r < rows; ++r)
-        require(indptr[r] <= indptr[r + 1] && indptr[r + 1] <= indices.size,
-                name + ".indptr must not decrease, but it does after row " + std::to_string(r));
+        if (indptr[r] > indptr[r + 1] || indptr[r + 1] > indices.size)
+            fail(name + ".indptr must not decrease, but it does after row " + std::to_string(r));
     for (std::int64_t r = 0; r < rows; ++r) {
         std::int64_t before = -1;
         for (std::int64_t q = indptr[r]; q < indptr[r + 1]; ++q) {
@@ -66,9 +66,9 @@ inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<c
                 before = item;
                 continue;
             }
-            require(item >= 0 && item < n_items,
-                    name + ".indices must be in 0.." + std::to_string(n_items - 1) + ", but row " +
-                        std::to_string(r) + " holds " + std::to_string(item));
+            if (item < 0 || item >= n_items)
+                fail(name + ".indices must be in 0.." + std::to_string(n_items - 1) + ", but row " +
+                     std::to_string(r) + " holds " + std::to_string(item));
             fail(name + ".indices must ascend within a row without duplicates, but row " +
                  std::to_string(r) + " holds " + std::to_string(item) + " after " + std::to_string(before));
         }
