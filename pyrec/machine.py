@@ -23,7 +23,10 @@ def usable_cpus() -> int:
         if quota is not None:
             quota, _, period = quota.partition(" ")
         else:
-            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us") or period
+            quota, period = (
+                _read(folder / "cpu.cfs_quota_us"),
+                _read(folder / "cpu.cfs_period_us") or period,
+            )
         if quota is not None and quota.isdigit() and int(period) > 0:
             n = min(n, max(1, int(quota) // int(period)))
     return n

@@ -76,8 +76,8 @@ template <class T> void add_users(const Csr& x, const Occurrence* at, const Occu
     }
 }
 
-template <class T> void count_row(const Csr& x, const Transposed& t, std::int64_t i,
-                                  std::uint16_t* counts, T* out) {
+template <class T>
+void count_row(const Csr& x, const Transposed& t, std::int64_t i, std::uint16_t* counts, T* out) {
     const Occurrence* at = t.where.data() + t.begin[static_cast<std::size_t>(i)];
     const Occurrence* const end = t.where.data() + t.begin[static_cast<std::size_t>(i) + 1];
     std::fill(out, out + x.cols, T(0));
@@ -101,8 +101,7 @@ template <class T> void mirror_upper(Matrix<T> a, int n_threads) {
     parallel_for(a.rows, kTile, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t left = 0; left < end; left += kTile)
             for (std::int64_t i = begin; i < end; ++i)
-                for (std::int64_t j = left; j < std::min(i, left + kTile); ++j)
-                    a.row(i)[j] = a.row(j)[i];
+                for (std::int64_t j = left; j < std::min(i, left + kTile); ++j) a.row(i)[j] = a.row(j)[i];
     });
 }
 

@@ -58,8 +58,7 @@ class Pool {
     // A machine that grants no more threads gets the work done with those it granted.
     int grow(int helpers) {
         try {
-            for (; spawned_ < helpers; ++spawned_)
-                std::thread(&Pool::loop, this, spawned_).detach();
+            for (; spawned_ < helpers; ++spawned_) std::thread(&Pool::loop, this, spawned_).detach();
         } catch (const std::system_error&) {
         }
         return spawned_;

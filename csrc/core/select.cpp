@@ -209,8 +209,8 @@ void Selector::collect(const float* scores) {
     set_maxima(lanes_.data(), shape_.n_blocks, shape_.width, sets_.data());
     const auto n_sets = static_cast<std::int64_t>(sets_.size());
     const float least = n_sets < k_ ? kExcluded : kth_largest(sets_.data(), n_sets, k_, visited_.data());
-    const std::int64_t n = reaching_items(scores, lanes_.data(), sets_.data(), shape_, least,
-                                          visited_.data(), reached_.data());
+    const std::int64_t n =
+        reaching_items(scores, lanes_.data(), sets_.data(), shape_, least, visited_.data(), reached_.data());
     for (std::int64_t i = 0; i < n; ++i)
         push(scores[reached_[static_cast<std::size_t>(i)]], reached_[static_cast<std::size_t>(i)]);
 }

@@ -22,8 +22,8 @@ class Selector {
     Selector(std::int64_t n_items, std::int64_t k);
 
     // Writes k items and scores; `row` says which of the candidate lists hold.
-    void select(const float* scores, const Candidates& candidates, std::int64_t row,
-                std::int32_t* items, float* best);
+    void select(const float* scores, const Candidates& candidates, std::int64_t row, std::int32_t* items,
+                float* best);
 
   private:
     void mark(const ItemLists& lists, std::int64_t row);

@@ -22,14 +22,11 @@ template <class T> std::int64_t whole_inverse(Matrix<T> a, const Blas<T>& blas) 
 }
 
 // z[j * m + i] = A[first + i, j] for all columns j outside the block, 0 inside it.
-template <class T>
-void gather_panel(Matrix<T> a, std::int64_t first, std::int64_t m, T* z, int n_threads) {
+template <class T> void gather_panel(Matrix<T> a, std::int64_t first, std::int64_t m, T* z, int n_threads) {
     parallel_for(a.rows, kTile, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t j = begin; j < end; ++j)
             for (std::int64_t i = 0; i < m; ++i)
-                z[j * m + i] = j < first        ? a.row(j)[first + i]
-                               : j >= first + m ? a.row(first + i)[j]
-                                                : T(0);
+                z[j * m + i] = j < first ? a.row(j)[first + i] : j >= first + m ? a.row(first + i)[j] : T(0);
     });
 }
 
@@ -53,9 +50,8 @@ template <class T> void negate_upper(Matrix<T> a, int n_threads) {
 
 // Sweeps the rows K = [first, first + m):  with A_KK = L L', Z = L^-1 A_K*, the others become
 // A - Z'Z, the panel A_KK^-1 A_K* = L^-T Z, the block -A_KK^-1. All rows swept, A is -A^-1.
-template <class T>
-std::int64_t sweep(Matrix<T> a, std::int64_t first, std::int64_t m, T* z, const Blas<T>& blas,
-                   int n_threads) {
+template <class T> std::int64_t sweep(Matrix<T> a, std::int64_t first, std::int64_t m, T* z,
+                                      const Blas<T>& blas, int n_threads) {
     int n = static_cast<int>(a.rows), rows = static_cast<int>(m), info = 0;
     T* const corner = a.row(first) + first;
     T one = 1, minus_one = -1;
@@ -82,8 +78,7 @@ std::int64_t spd_inverse(Matrix<T> a, std::int64_t block, const Blas<T>& blas, i
     block = std::min(block, a.rows);
     const std::unique_ptr<T[]> z(new T[static_cast<std::size_t>(block * a.rows)]);
     for (std::int64_t first = 0; first < a.rows; first += block) {
-        const std::int64_t info =
-            sweep(a, first, std::min(block, a.rows - first), z.get(), blas, n_threads);
+        const std::int64_t info = sweep(a, first, std::min(block, a.rows - first), z.get(), blas, n_threads);
         if (info != 0) return info;
     }
     negate_upper(a, n_threads);

@@ -10,7 +10,8 @@ namespace pyrec {
 // that many rows, which takes the same n^3 operations, almost all of them in syrk, and a panel of
 // block x n beside the matrix.
 // The products run on BLAS's own threads: results may differ in the last bits with their number.
-template <class T> std::int64_t spd_inverse(Matrix<T> a, std::int64_t block, const Blas<T>& blas, int n_threads);
+template <class T>
+std::int64_t spd_inverse(Matrix<T> a, std::int64_t block, const Blas<T>& blas, int n_threads);
 
 // B[i,j] = -P[i,j] / P[j,j], B[j,j] = 0, in place, from the upper triangle of the symmetric P
 // (Steck 2019, equation 8).

@@ -65,4 +65,11 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
     });
 }
 
+void scores_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const float> offset,
+                          Matrix<float> out, int n_threads) {
+    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) score_row(x, b, weights, offset, out.row(b));
+    });
+}
+
 }  // namespace pyrec

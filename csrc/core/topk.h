@@ -21,4 +21,8 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
                         int n_threads);
 
+// out = offset + x * weights: the scores that topk_dense_weights ranks, bit for bit.
+void scores_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const float> offset,
+                          Matrix<float> out, int n_threads);
+
 }  // namespace pyrec

@@ -33,9 +33,7 @@ struct ItemLists {
     const std::int32_t* indices = nullptr;
     std::int64_t size = 0;
 
-    const std::int32_t* begin(std::int64_t row) const {
-        return indptr ? indices + indptr[row] : indices;
-    }
+    const std::int32_t* begin(std::int64_t row) const { return indptr ? indices + indptr[row] : indices; }
     const std::int32_t* end(std::int64_t row) const {
         return indptr ? indices + indptr[row + 1] : indices + size;
     }

@@ -21,14 +21,17 @@ int threads(int n_threads) {
 }
 
 template <class T> void bind_gram(py::module_& m) {
-    m.def("gram", [](const py::array& indptr, const py::array& indices, const py::array& values,
-                     const py::array_t<T>& out, bool mirror, int n_threads) {
-        const auto g = square_matrix<T>(out, "out");
-        const auto x = csr(indptr, indices, values, g.cols, "x");
-        threads(n_threads);
-        py::gil_scoped_release nogil;
-        gram(x, g, mirror, n_threads);
-    }, "indptr"_a, "indices"_a, "values"_a, "out"_a.noconvert(), "mirror"_a, "n_threads"_a);
+    m.def(
+        "gram",
+        [](const py::array& indptr, const py::array& indices, const py::array& values,
+           const py::array_t<T>& out, bool mirror, int n_threads) {
+            const auto g = square_matrix<T>(out, "out");
+            const auto x = csr(indptr, indices, values, g.cols, "x");
+            threads(n_threads);
+            py::gil_scoped_release nogil;
+            gram(x, g, mirror, n_threads);
+        },
+        "indptr"_a, "indices"_a, "values"_a, "out"_a.noconvert(), "mirror"_a, "n_threads"_a);
 }
 
 // SciPy's Cython modules export each BLAS routine as a capsule whose name is its C signature.
@@ -49,16 +52,19 @@ template <class T> Blas<T> borrow(const py::dict& blas, const py::dict& lapack) 
 }
 
 template <class T> void bind_spd_inverse(py::module_& m) {
-    m.def("spd_inverse", [](const py::array_t<T>& a, std::int64_t block, bool mirror,
-                            const py::dict& blas, const py::dict& lapack, int n_threads) {
-        const auto view = square_matrix<T>(a, "a");
-        const Blas<T> routines = borrow<T>(blas, lapack);
-        threads(n_threads);
-        py::gil_scoped_release nogil;
-        const std::int64_t info = spd_inverse(view, block, routines, n_threads);
-        if (info == 0 && mirror) mirror_upper(view, n_threads);
-        return info;
-    }, "a"_a.noconvert(), "block"_a, "mirror"_a, "blas"_a, "lapack"_a, "n_threads"_a);
+    m.def(
+        "spd_inverse",
+        [](const py::array_t<T>& a, std::int64_t block, bool mirror, const py::dict& blas,
+           const py::dict& lapack, int n_threads) {
+            const auto view = square_matrix<T>(a, "a");
+            const Blas<T> routines = borrow<T>(blas, lapack);
+            threads(n_threads);
+            py::gil_scoped_release nogil;
+            const std::int64_t info = spd_inverse(view, block, routines, n_threads);
+            if (info == 0 && mirror) mirror_upper(view, n_threads);
+            return info;
+        },
+        "a"_a.noconvert(), "block"_a, "mirror"_a, "blas"_a, "lapack"_a, "n_threads"_a);
 }
 
 void bind_ease_weights(const py::array& p, int n_threads) {
@@ -87,6 +93,27 @@ void bind_topk(const py::array& scores, const py::object& seen, const py::object
     topk(s, candidates, i, b, n_threads);
 }
 
+Vector<const float> item_offset(const py::object& offset, std::int64_t n_items) {
+    if (offset.is_none()) return {nullptr, 0};
+    const auto o = vector<const float>(offset.cast<py::array>(), "offset");
+    require(o.size == n_items, "offset must have an entry for each of the " + std::to_string(n_items) +
+                                   " items, got " + std::to_string(o.size));
+    return o;
+}
+
+void bind_scores_dense_weights(const py::array& indptr, const py::array& indices, const py::array& values,
+                               const py::array& weights, const py::object& offset, const py::array& out,
+                               int n_threads) {
+    const auto w = square_matrix<const float>(weights, "weights");
+    const auto x = csr(indptr, indices, values, w.rows, "x");
+    const auto o = item_offset(offset, w.cols);
+    const auto s = matrix<float>(out, "out");
+    require(s.rows == x.rows && s.cols == x.cols, "out must have the shape of x");
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    scores_dense_weights(x, w, o, s, n_threads);
+}
+
 void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, const py::array& values,
                              const py::array& weights, const py::object& offset, const py::object& seen,
                              const py::object& deny, const py::object& allow, const py::array& items,
@@ -96,12 +123,7 @@ void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, 
     const auto i = matrix<std::int32_t>(items, "items");
     const auto b = matrix<float>(best, "best");
     check_result(x.rows, i, b);
-    Vector<const float> o{nullptr, 0};
-    if (!offset.is_none()) {
-        o = vector<const float>(offset.cast<py::array>(), "offset");
-        require(o.size == w.cols, "offset must have an entry for each of the " + std::to_string(w.cols) +
-                                      " items, got " + std::to_string(o.size));
-    }
+    const auto o = item_offset(offset, w.cols);
     const Candidates candidates{item_lists(seen, x.rows, w.cols, "seen"),
                                 item_lists(deny, x.rows, w.cols, "deny"),
                                 item_lists(allow, x.rows, w.cols, "allow")};
@@ -125,7 +147,8 @@ void bind_ranking(const py::array& items, const py::array& indptr, const py::arr
     }
     for (std::int64_t e = 0; e < i.rows * i.cols; ++e)
         if (i.data[e] < -1 || i.data[e] >= n_items)
-            fail("items must be in -1.." + std::to_string(n_items - 1) + ", got " + std::to_string(i.data[e]));
+            fail("items must be in -1.." + std::to_string(n_items - 1) + ", got " +
+                 std::to_string(i.data[e]));
     threads(n_threads);
     py::gil_scoped_release nogil;
     ranking(i, relevant, n_items, wanted, o, n_threads);
@@ -160,8 +183,10 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_spd_inverse<double>(m);
     m.def("ease_weights", &bind_ease_weights, "p"_a, "n_threads"_a);
     m.def("topk", &bind_topk, "scores"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
-    m.def("topk_dense_weights", &bind_topk_dense_weights, "indptr"_a, "indices"_a, "values"_a,
-          "weights"_a, "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
-    m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a,
-          "out"_a, "n_threads"_a);
+    m.def("topk_dense_weights", &bind_topk_dense_weights, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
+          "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
+    m.def("scores_dense_weights", &bind_scores_dense_weights, "indptr"_a, "indices"_a, "values"_a,
+          "weights"_a, "offset"_a, "out"_a, "n_threads"_a);
+    m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a, "out"_a,
+          "n_threads"_a);
 }

@@ -20,11 +20,10 @@ inline void require(bool ok, const std::string& message) {
 template <class T> T* checked_data(const py::array& a, int ndim, const char* name) {
     using Item = std::remove_const_t<T>;
     if (!py::isinstance<py::array_t<Item, py::array::c_style>>(a) || a.ndim() != ndim)
-        throw py::type_error(std::string(name) + " must be a C-contiguous " +
-                             std::string(py::str(py::dtype::of<Item>())) + " array with " +
-                             std::to_string(ndim) + (ndim == 1 ? " dimension" : " dimensions") +
-                             ", got " + std::string(py::str(a.dtype())) + " of shape " +
-                             std::string(py::str(a.attr("shape"))));
+        throw py::type_error(
+            std::string(name) + " must be a C-contiguous " + std::string(py::str(py::dtype::of<Item>())) +
+            " array with " + std::to_string(ndim) + (ndim == 1 ? " dimension" : " dimensions") + ", got " +
+            std::string(py::str(a.dtype())) + " of shape " + std::string(py::str(a.attr("shape"))));
     if constexpr (std::is_const_v<T>) {
         return static_cast<T*>(a.data());
     } else {
@@ -43,8 +42,8 @@ template <class T> Matrix<T> matrix(const py::array& a, const char* name) {
 
 template <class T> Matrix<T> square_matrix(const py::array& a, const char* name) {
     const auto m = matrix<T>(a, name);
-    require(m.rows == m.cols, std::string(name) + " must be square, got shape (" +
-                                  std::to_string(m.rows) + ", " + std::to_string(m.cols) + ")");
+    require(m.rows == m.cols, std::string(name) + " must be square, got shape (" + std::to_string(m.rows) +
+                                  ", " + std::to_string(m.cols) + ")");
     return m;
 }
 
@@ -53,8 +52,8 @@ inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<c
                         std::int64_t n_items, const std::string& name) {
     const std::int64_t rows = indptr.size - 1;
     require(rows >= 0 && indptr[0] == 0 && indptr[rows] == indices.size,
-            name + ".indptr must start at 0 and end at len(" + name + ".indices) = " +
-                std::to_string(indices.size));
+            name + ".indptr must start at 0 and end at len(" + name +
+                ".indices) = " + std::to_string(indices.size));
     for (std::int64_t r = 0; r < rows; ++r)
         if (indptr[r] > indptr[r + 1] || indptr[r + 1] > indices.size)
             fail(name + ".indptr must not decrease, but it does after row " + std::to_string(r));
@@ -69,8 +68,8 @@ inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<c
             if (item < 0 || item >= n_items)
                 fail(name + ".indices must be in 0.." + std::to_string(n_items - 1) + ", but row " +
                      std::to_string(r) + " holds " + std::to_string(item));
-            fail(name + ".indices must ascend within a row without duplicates, but row " +
-                 std::to_string(r) + " holds " + std::to_string(item) + " after " + std::to_string(before));
+            fail(name + ".indices must ascend within a row without duplicates, but row " + std::to_string(r) +
+                 " holds " + std::to_string(item) + " after " + std::to_string(before));
         }
     }
 }

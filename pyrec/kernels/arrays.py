@@ -17,6 +17,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
+from pyrec.data.csr import as_csr
 from pyrec.kernels.threads import blas_threads, n_threads as resolve_threads
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "gram",
     "parse_metric",
     "ranking",
+    "scores_dense_weights",
     "spd_inverse",
     "topk",
     "topk_dense_weights",
@@ -74,7 +76,7 @@ def gram(
     -----
     Memory: the result, and 8 bytes an interaction.
     """
-    c = _canonical(x, "x")
+    c = as_csr(x)
     out = np.empty((c.shape[1], c.shape[1]), _float_type(dtype))
     _core.gram(c.indptr, c.indices, c.data, out, mirror, resolve_threads(n_threads))
     return out
@@ -125,7 +127,9 @@ def spd_inverse(
             a, block, mirror, cython_blas.__pyx_capi__, cython_lapack.__pyx_capi__, threads
         )
     if pivot:
-        raise np.linalg.LinAlgError(f"the matrix is not positive definite: pivot {pivot} of {len(a)} is not positive")
+        raise np.linalg.LinAlgError(
+            f"the matrix is not positive definite: pivot {pivot} of {len(a)} is not positive"
+        )
     return a
 
 
@@ -201,11 +205,7 @@ def topk_dense_weights(
     offset : (m,) array, optional
         Added to every row of scores.
     """
-    c = _canonical(x, "x")
-    w = np.ascontiguousarray(weights, dtype=np.float32)
-    o = None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
-    if w.shape != (c.shape[1], c.shape[1]):
-        raise ValueError(f"weights must have shape {(c.shape[1], c.shape[1])} to fit x, got {w.shape}")
+    c, w, o = _dense_weights(x, weights, offset)
     result = _empty_result(c.shape[0], k)
     lists = _candidates(seen, deny, allow, c.shape[1])
     _core.topk_dense_weights(
@@ -214,11 +214,30 @@ def topk_dense_weights(
     return result
 
 
+def scores_dense_weights(
+    x: sp.sparray | sp.spmatrix,
+    weights: NDArray[np.float32],
+    *,
+    offset: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Return the (n, m) scores ``offset + x @ weights``, the very ones that `topk_dense_weights` ranks.
+
+    Parameters are those of `topk_dense_weights`. The result is n x m: keep n small.
+    """
+    c, w, o = _dense_weights(x, weights, offset)
+    out = np.empty(c.shape, np.float32)
+    _core.scores_dense_weights(c.indptr, c.indices, c.data, w, o, out, resolve_threads(n_threads))
+    return out
+
+
 def parse_metric(name: str) -> tuple[str, int]:
     """Split ``'ndcg@100'`` into ``('ndcg', 100)``; a ValueError lists the known names."""
     match = re.fullmatch(r"(\w+)@([1-9]\d*)", name) if isinstance(name, str) else None
     if match is None or match[1] not in METRICS:
-        raise ValueError(f"a metric must be name@k with a name of {', '.join(METRICS)} and k >= 1, got {name!r}")
+        raise ValueError(
+            f"a metric must be name@k with a name of {', '.join(METRICS)} and k >= 1, got {name!r}"
+        )
     return match[1], int(match[2])
 
 
@@ -258,51 +277,38 @@ def ranking(
     lists = np.ascontiguousarray(items, dtype=np.int32)
     if lists.ndim != 2:
         raise ValueError(f"items must have 2 dimensions, got shape {lists.shape}")
-    truth = _canonical(relevant, "relevant")
+    truth = as_csr(relevant, name="relevant")
     out = np.empty((len(measures), len(lists)))
-    _core.ranking(lists, truth.indptr, truth.indices, truth.shape[1], measures, out, resolve_threads(n_threads))
+    _core.ranking(
+        lists,
+        truth.indptr,
+        truth.indices,
+        truth.shape[1],
+        measures,
+        out,
+        resolve_threads(n_threads),
+    )
     return dict(zip(metrics, out, strict=True))
 
 
-class _Csr(NamedTuple):
-    """CSR as the kernels want it: int64 offsets, int32 items that ascend without duplicates, float32 values, no zeros."""
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    data: NDArray[np.float32]
-    shape: tuple[int, int]
-
-
-def _canonical(x: Any, name: str) -> _Csr:
-    """Return the parts of a sparse matrix, borrowed where they are as the kernels want them."""
-    if not sp.issparse(x):
-        raise TypeError(f"{name} must be a SciPy sparse matrix, got {_describe(x)}")
-    if x.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {x.shape}")
-    c = x if x.format == "csr" else x.tocsr()
-    # SciPy's own routines trust these three: they are checked before any of those runs.
-    if c.indptr[0] != 0 or c.indptr[-1] != len(c.indices) or np.any(c.indptr[1:] < c.indptr[:-1]):
+def _dense_weights(
+    x: Any, weights: Any, offset: Any
+) -> tuple[sp.csr_array, NDArray[np.float32], NDArray[np.float32] | None]:
+    c = as_csr(x)
+    w = np.ascontiguousarray(weights, dtype=np.float32)
+    if w.shape != (c.shape[1], c.shape[1]):
         raise ValueError(
-            f"{name}.indptr must rise from 0 to len({name}.indices) = {len(c.indices)} without decreasing"
+            f"weights must have shape {(c.shape[1], c.shape[1])} to fit x, got {w.shape}"
         )
-    if len(c.data) != len(c.indices):
-        raise ValueError(f"{name}.data and {name}.indices must have the same length, got {len(c.data)} and {len(c.indices)}")
-    if c.indices.dtype.itemsize > 4 and len(c.indices) and not 0 <= c.indices.min() <= c.indices.max() < c.shape[1]:
-        raise ValueError(f"{name}.indices must be in 0..{c.shape[1] - 1}, got {c.indices.min()}..{c.indices.max()}")
-    if not c.has_canonical_format or not c.data.all():
-        c = c.copy()
-        c.sum_duplicates()
-        c.eliminate_zeros()
-    return _Csr(
-        np.ascontiguousarray(c.indptr, dtype=np.int64),
-        np.ascontiguousarray(c.indices, dtype=np.int32),
-        np.ascontiguousarray(c.data, dtype=np.float32),
-        c.shape,
-    )
+    return c, w, None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
 
 
 def _candidates(seen: Any, deny: Any, allow: Any, n_items: int) -> tuple[Lists, Lists, Lists]:
-    return _lists(seen, n_items, "seen"), _lists(deny, n_items, "deny"), _lists(allow, n_items, "allow")
+    return (
+        _lists(seen, n_items, "seen"),
+        _lists(deny, n_items, "deny"),
+        _lists(allow, n_items, "allow"),
+    )
 
 
 def _lists(items: Any, n_items: int, name: str) -> Lists:
@@ -310,15 +316,17 @@ def _lists(items: Any, n_items: int, name: str) -> Lists:
     if items is None:
         return None
     if sp.issparse(items):
-        parts = _canonical(items, name)
-        if parts.shape[1] != n_items:
-            raise ValueError(f"{name} must have {n_items} columns, got {parts.shape[1]}")
-        return parts.indptr, parts.indices
+        lists = as_csr(items, n_items, name)
+        return lists.indptr, lists.indices
     numbers = np.unique(np.asarray(items))
     if np.ndim(items) != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        raise TypeError(f"{name} must be a sparse matrix or a 1-D array of item numbers, got {_describe(items)}")
+        raise TypeError(
+            f"{name} must be a sparse matrix or a 1-D array of item numbers, got {_describe(items)}"
+        )
     if numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_items:
-        raise ValueError(f"{name} must hold item numbers in 0..{n_items - 1}, got {numbers[0]}..{numbers[-1]}")
+        raise ValueError(
+            f"{name} must hold item numbers in 0..{n_items - 1}, got {numbers[0]}..{numbers[-1]}"
+        )
     return None, numbers.astype(np.int32)
 
 

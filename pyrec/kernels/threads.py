@@ -26,9 +26,13 @@ def n_threads(wanted: int | None = None) -> int:
         text = os.environ.get("PYREC_NUM_THREADS")
         if text is None:
             torch = sys.modules.get("torch")
-            return int(torch.get_num_threads()) if hasattr(torch, "get_num_threads") else usable_cpus()
+            return (
+                int(torch.get_num_threads()) if hasattr(torch, "get_num_threads") else usable_cpus()
+            )
         if not text.strip().isdigit():
-            raise ValueError(f"PYREC_NUM_THREADS must be a whole number of at least 1, got {text!r}")
+            raise ValueError(
+                f"PYREC_NUM_THREADS must be a whole number of at least 1, got {text!r}"
+            )
         wanted = int(text)
     if wanted < 1:
         raise ValueError(f"the number of threads must be at least 1, got {wanted}")

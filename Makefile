@@ -1,0 +1,63 @@
+# make demo    install, then train, evaluate and recommend on simulated data, or DATA=path/to/ratings
+# make test    install, then run the tests against the installed wheel
+# make bench   install, then the benchmarks beside SciPy, torch and irspack
+# make lint    formatting, lint and type checks
+# make nightly the tests that take minutes or gigabytes
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?=
+K ?= 100
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md \
+	$(shell find csrc pyrec -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
+RATINGS := $(if $(DATA),$(DATA),demo/data/ratings.parquet)
+
+.PHONY: install demo test nightly bench lint clean
+
+install: $(VENV)/installed
+
+# The wheel is built from the source distribution, so both are known to build.
+$(VENV)/installed: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install build
+	rm -rf dist
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build --outdir dist . > $(VENV)/build.log 2>&1 \
+		|| { cat $(VENV)/build.log; exit 1; }
+	$(PIP) install --force-reinstall --no-deps dist/pyrec-*.whl
+	$(PIP) install -c constraints.txt dist/pyrec-*.whl
+	touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(PIP) install -c constraints.txt "$$(echo dist/pyrec-*.whl)[$*]"
+	touch $@
+
+demo: install
+	rm -rf demo
+	mkdir demo
+	$(if $(DATA),,$(BIN)/pyrec simulate --out demo/data --users 20000 --items 5000 --interactions 1000000)
+	$(BIN)/pyrec prepare "$(RATINGS)" --out demo/split --min-user 5
+	$(BIN)/pyrec train Popularity demo/split --out demo/popularity.safetensors
+	$(BIN)/pyrec train EASE demo/split --out demo/ease.safetensors -p lam=200
+	$(BIN)/pyrec evaluate demo/popularity.safetensors demo/ease.safetensors demo/split
+	$(BIN)/pyrec recommend demo/ease.safetensors demo/split --out demo/recommendations --k $(K)
+
+# Not `python -m pytest`: that would put the sources, which have no compiled module, before the wheel.
+test: $(VENV)/installed-test
+	$(BIN)/pytest tests
+
+nightly: $(VENV)/installed-test
+	$(BIN)/pytest tests -m slow
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python bench/table.py
+
+lint: $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $$(find csrc -name '*.cpp' -o -name '*.h')
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist demo

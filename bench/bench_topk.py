@@ -1,0 +1,71 @@
+"""The best 100 of rows of 20,108 given scores, seen items masked; a batch of 500 rows."""
+
+import numpy as np
+import pytest
+from conftest import assert_same_lists, simulated
+
+from pyrec import kernels
+
+K, ROWS = 100, 500
+
+
+@pytest.fixture(scope="module")
+def batch():
+    x = simulated("20M")[:ROWS]
+    scores = np.random.default_rng(0).standard_normal(x.shape).astype(np.float32)
+    return scores, x, x.nonzero()
+
+
+def pyrec(scores, x, seen):
+    return kernels.topk(scores, K, x).items
+
+
+def torch_topk(scores, x, seen):
+    import torch
+
+    scores[seen] = -np.inf  # in place: the cheapest mask there is
+    return torch.topk(torch.from_numpy(scores), K).indices.numpy()
+
+
+def argpartition(scores, x, seen):
+    scores[seen] = -np.inf
+    part = np.argpartition(scores, -K, axis=1)[:, -K:]
+    order = np.argsort(-np.take_along_axis(scores, part, 1), axis=1)
+    return np.take_along_axis(part, order, 1)
+
+
+WAYS = {f.__name__: f for f in (pyrec, torch_topk, argpartition)}
+
+
+@pytest.mark.benchmark(group="top-100 of 500 masked rows")
+@pytest.mark.parametrize("way", WAYS)
+def test_topk(measured, batch, way):
+    scores, x, seen = batch
+    own = scores.copy()
+    items = measured(WAYS[way], own, x, seen, rounds=5 if way == "argpartition" else 40)
+    masked = scores.copy()
+    masked[seen] = -np.inf
+    assert_same_lists(items, np.argsort(-masked, axis=1, kind="stable")[:, :K], masked)
+
+
+@pytest.mark.benchmark(group="EASE: 2,000 histories to top-100")
+@pytest.mark.parametrize("way", ["pyrec", "scipy_torch"])
+def test_dense_weights(measured, way):
+    x = simulated("20M")[:2000]
+    weights = np.random.default_rng(0).standard_normal((x.shape[1],) * 2, dtype=np.float32)
+
+    def fused(x):
+        return kernels.topk_dense_weights(x, weights, K, x).items
+
+    def scipy_torch(x):
+        blocks = [x[b : b + ROWS] for b in range(0, x.shape[0], ROWS)]
+        return np.concatenate([torch_topk(b @ weights, b, b.nonzero()) for b in blocks])
+
+    items = measured(fused if way == "pyrec" else scipy_torch, x, rounds=3)
+    some = x[:20]
+    scores = some.astype(np.float64) @ weights
+    scores[some.nonzero()] = -np.inf
+    rows = np.arange(20)[:, None]
+    np.testing.assert_allclose(
+        scores[rows, items[:20]], -np.sort(-scores, axis=1)[:, :K], rtol=1e-4, atol=1e-4
+    )

@@ -1,0 +1,106 @@
+"""Run the benchmarks and print one table: pyrec, its best rival, the machine's limit, the goal.
+
+    python bench/table.py [--json FILE] [pytest arguments]
+
+Figures are medians of one run on one machine: compare the ratios, absolute times differ by the hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Goals on two cores of an AMD EPYC with AVX-512, in milliseconds.
+GOALS = {
+    "gram [20M]": 1700,
+    "EASE [20M]": 47_000,
+    "EASE [1M]": 400,
+    "top-100 of 500 masked rows": 3.5,
+    "EASE: 2,000 histories to top-100": 150,
+    "evaluation of 500 users": 4.5,
+}
+ITEMS = {"20M": 20_108, "1M": 3_416}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also keep pytest-benchmark's JSON here")
+    options, arguments = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.json or Path(folder) / "benchmarks.json"
+        command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parent)]
+        command += ["-o", "python_files=bench_*.py", "-W", "default", "-p", "no:cacheprovider"]
+        command += ["--benchmark-columns=min,median,rounds", "--benchmark-sort=name"]
+        # From elsewhere: in the project's root `-m` would find the sources before the installed wheel.
+        status = subprocess.run(
+            [*command, f"--benchmark-json={path.resolve()}", *arguments], cwd=folder, check=False
+        ).returncode
+        if status == 0:
+            print_table(json.loads(path.read_text()))
+    return status
+
+
+def print_table(report: dict) -> None:
+    groups: dict[str, dict[str, dict]] = {}
+    for b in report["benchmarks"]:
+        case, _, way = (b["param"] or "").rpartition("-")
+        job = f"{b['group']} [{case}]" if case else b["group"]
+        groups.setdefault(job, {})[way] = b
+    limits = {b["group"]: b for ways in groups.values() for b in ways.values() if b["group"].startswith("limit")}
+    sgemm, read = limits["limit: sgemm 4096"], limits["limit: read 400 MB"]
+    flops = sgemm["extra_info"]["flop"] / median(sgemm)
+    bandwidth = read["extra_info"]["bytes"] / median(read)
+    print(f"\n{machine(report)}; sgemm {flops / 1e9:.0f} GFLOP/s, reading {bandwidth / 1e9:.0f} GB/s\n")
+    print("| job | pyrec | best rival | ratio | limit | goal | memory taken: pyrec, rival |")
+    print("|---|---|---|---|---|---|---|")
+    for job, ways in groups.items():
+        if "pyrec" not in ways:
+            continue
+        own = ways["pyrec"]
+        name, rival = min(((n, b) for n, b in ways.items() if n != "pyrec"), key=lambda pair: median(pair[1]))
+        print(
+            f"| {job} | {show(median(own))} | {show(median(rival))} ({name}) | {median(rival) / median(own):.1f} "
+            f"| {floor(job, groups, flops, bandwidth)} | {show(GOALS[job] / 1e3) if job in GOALS else ''} "
+            f"| {memory(own)}, {memory(rival)} |"
+        )
+
+
+def floor(job: str, groups: dict, flops: float, bandwidth: float) -> str:
+    """The time that the operations, or the bytes, of a job take at the measured limits."""
+    if job.startswith("EASE ["):
+        case = job[6:-1]
+        inverse = ITEMS[case] ** 3 / flops
+        gram = groups.get(f"gram [{case}]", {}).get("pyrec")
+        return f"{show(inverse + median(gram))} (inverse and Gram)" if gram else f"{show(inverse)} (inverse)"
+    if job.startswith(("top-100", "evaluation")):
+        return f"{show(500 * 4 * ITEMS['20M'] / bandwidth)} (one read)"
+    return ""
+
+
+def median(benchmark: dict) -> float:
+    return benchmark["stats"]["median"]
+
+
+def memory(benchmark: dict) -> str:
+    mib = benchmark["extra_info"].get("peak_mib")
+    return "" if mib is None else f"{mib:,} MiB"
+
+
+def show(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def machine(report: dict) -> str:
+    cpu = report["machine_info"]["cpu"].get("brand_raw", platform.processor())
+    from pyrec import kernels
+
+    return f"{report['datetime'][:10]}, {cpu}, {kernels.n_threads()} threads"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,104 @@
+"""What the commands do with their arguments before the library takes over."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrec.data import Interactions, Split
+    from pyrec.models import RecSysModel
+
+__all__ = ["SplitKind", "describe", "new_model", "split_interactions", "training_data"]
+
+
+class SplitKind(StrEnum):
+    """How data is split, as ``--split`` names it."""
+
+    strong = "strong"
+    weak = "weak"
+    last = "last"
+    time = "time"
+
+
+def split_interactions(
+    data: Interactions, kind: SplitKind, heldout: float | None, seed: int
+) -> Split:
+    from pyrec.data import leave_last_out, strong_generalization, temporal, weak_generalization
+
+    """Split as ``--split`` says; ``heldout`` is the size of the test part, in its own units."""
+    amount: Any = heldout
+    if heldout is not None and heldout.is_integer():
+        amount = int(heldout)
+    if kind is SplitKind.strong:
+        return strong_generalization(data, seed=seed, **_given(heldout=amount))
+    if kind is SplitKind.weak:
+        return weak_generalization(data, seed=seed, **_given(test_prop=amount))
+    if kind is SplitKind.time:
+        return temporal(data, **_given(test_prop=amount))
+    if isinstance(amount, float):
+        raise ValueError(f"--heldout must be a whole number with --split last, got {amount}")
+    return leave_last_out(data, **_given(n=amount))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def describe(split: Split) -> dict[str, Any]:
+    """Return the figures of a split as JSON values."""
+    parts = {
+        name: {"users": part.n_users, "interactions": part.n_interactions}
+        for name in ("train", "valid_tr", "valid_te", "test_tr", "test_te")
+        for part in [getattr(split, name)]
+    }
+    return {
+        "protocol": split.protocol,
+        "params": split.params,
+        "items": split.train.n_items,
+        "report": split.report,
+        "parts": parts,
+    }
+
+
+def training_data(path: Path) -> Interactions:
+    """Read the train part of a prepared folder, saved interactions, or a ratings file."""
+    from pyrec.data import Interactions, read_interactions
+
+    if (path / "split.json").exists():
+        return Interactions.load(path / "train")
+    return Interactions.load(path) if path.is_dir() else read_interactions(path)
+
+
+def new_model(name: str, parameters: list[str]) -> RecSysModel:
+    """Make a model from its name and ``name=value`` strings, checked against its constructor."""
+    import pyrec.models
+
+    known = {n.lower(): n for n in pyrec.models.__all__ if n != "RecSysModel"}
+    if name.lower() not in known:
+        raise ValueError(f"MODEL must be one of {', '.join(known.values())}, got {name!r}")
+    model_class = getattr(pyrec.models, known[name.lower()])
+    accepted = inspect.signature(model_class).parameters
+    values = {}
+    for text in parameters:
+        key, equals, value = text.partition("=")
+        if not equals or key not in accepted:
+            offered = ", ".join(f"{p.name}={p.default}" for p in accepted.values()) or "none"
+            problem = f"{model_class.__name__} has no parameter {key!r}"
+            raise ValueError(
+                f"{problem if equals else f'-p must be NAME=VALUE, got {text!r}'}; "
+                f"parameters of {model_class.__name__}: {offered}"
+            )
+        values[key] = _value(value)
+    model: RecSysModel = model_class(**values)
+    return model
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

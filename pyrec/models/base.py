@@ -1,0 +1,216 @@
+"""RecSysModel: the verbs that every recommender answers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from pyrec import kernels, serialization
+from pyrec.data import Histories, Interactions, as_csr
+from pyrec.files import StrPath
+from pyrec.kernels import TopK as Recommendations
+
+__all__ = ["Explanation", "RecSysModel", "Recommendations"]
+
+_SCORE_BYTES = 64 << 20
+
+
+class Explanation(NamedTuple):
+    """What each score is made of.
+
+    `items` int32 (n, m, h) are the user's own items, the largest contribution first, -1 where there
+    are no more; `contributions` float32 (n, m, h) sum to the score less `offset`, float32 (n, m).
+    """
+
+    items: NDArray[np.int32]
+    contributions: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+class RecSysModel:
+    """Abstract base class of all recommenders.
+
+    A subclass writes `train` and `predict` (or `scores`), and `state` and `restore` for its file.
+
+    Attributes
+    ----------
+    n_items : int or None
+        Size of the catalogue; None before training.
+    item_ids : (n_items,) array or None
+        The user's own item ids, when the model was trained on `Interactions`.
+    item_counts : (n_items,) int64 array or None
+        How many training users have each item.
+    """
+
+    n_items: int | None = None
+    item_ids: NDArray[Any] | None = None
+    item_counts: NDArray[np.int64] | None = None
+
+    def train(self, train_data: Any, **kwargs: Any) -> None:
+        """Train the model on `train_data`: CSR, `Interactions`, a dense array or tensor, or a sampler."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement train")
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Return a tuple whose first element holds the (n, n_items) scores of `x`."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement predict")
+
+    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what a model file holds: constructor parameters (JSON values) and arrays."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement state")
+
+    def restore(
+        self, parameters: dict[str, Any], tensors: dict[str, NDArray[Any]], n_items: int
+    ) -> None:
+        """Take over what `state` returned; a ValueError names what does not fit."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement restore")
+
+    def save_model(self, filepath: StrPath) -> None:
+        """Write the trained model to one ``.safetensors`` file, whole or not at all."""
+        serialization.save_model(self, filepath)
+
+    def load_model(self, filepath: StrPath) -> dict[str, Any]:
+        """Restore this model from a file of its class, and return the parameters stored there."""
+        return serialization.load_into(self, filepath)
+
+    def scores(self, x: Any) -> NDArray[np.float32]:
+        """Return the (n, n_items) float32 scores of the histories `x`, seen items included.
+
+        The result is dense: keep n small.
+        """
+        return np.ascontiguousarray(self.predict(x, remove_train=False)[0], dtype=np.float32)
+
+    def recommend(
+        self,
+        x: Any,
+        k: int = 10,
+        *,
+        remove_seen: bool = True,
+        allow: Any = None,
+        deny: Any = None,
+        condition: Any = None,
+    ) -> Recommendations:
+        """Return the `k` best items for each history.
+
+        Parameters
+        ----------
+        x : (n, n_items) CSR, Histories, Interactions, or dense array or tensor
+            One history a row; users need not have been seen in training. `Interactions` with other
+            item ids than the model's are aligned to it, and items it does not know are ignored.
+        k : int
+            May exceed the number of items.
+        remove_seen : bool
+            Leave out the items of the history itself.
+        allow, deny : 1-D array of item numbers, or (n, n_items) sparse matrix, optional
+            The only items to recommend; items not to recommend. For all users, or a row each.
+        condition : optional
+            For conditioned models only.
+
+        Returns
+        -------
+        Recommendations
+            ``items`` int32 (n, k), best first, -1 where fewer than k are left; ``scores`` float32
+            (n, k), -inf there. Ties: the lower item number first.
+        """
+        self._require_trained()
+        if condition is not None:
+            raise ValueError(f"{type(self).__name__} takes no condition")
+        histories = self._histories(x)
+        parts = [
+            self._topk(
+                histories[rows],
+                k,
+                histories[rows] if remove_seen else None,
+                _rows_of(allow, rows, histories.shape[0], "allow"),
+                _rows_of(deny, rows, histories.shape[0], "deny"),
+            )
+            for rows in self._blocks(histories.shape[0])
+        ]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
+        )
+
+    def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
+        """Return the `k` items most similar to each of `items`; the item itself is left out."""
+        raise NotImplementedError(f"{type(self).__name__} has no similarity between items")
+
+    def explain(self, x: Any, items: ArrayLike) -> Explanation:
+        """Return which of the user's items gave the scores of `items`, and how much."""
+        raise NotImplementedError(f"{type(self).__name__} cannot explain its scores")
+
+    def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
+        return kernels.topk(self.scores(x), k, seen, allow=allow, deny=deny)
+
+    def _block_rows(self) -> int:
+        """Rows handled at a time: 64 MiB of scores."""
+        return max(1, _SCORE_BYTES // (4 * max(1, self.n_items or 0)))
+
+    def _blocks(self, n: int) -> list[slice]:
+        step = self._block_rows()
+        return [slice(begin, min(begin + step, n)) for begin in range(0, n, step)] or [slice(0, 0)]
+
+    def _histories(self, x: Any, name: str = "x") -> sp.csr_array:
+        if (
+            isinstance(x, Interactions)
+            and self.item_ids is not None
+            and not np.array_equal(x.items, self.item_ids)
+        ):
+            x, _ = x.align(self.item_ids)
+        return as_rows(x, self.n_items, name)
+
+    def _item_numbers(self, items: ArrayLike, ndim: int = 1) -> NDArray[np.int64]:
+        numbers = np.asarray(items)
+        if numbers.size == 0:
+            numbers = numbers.astype(np.int64)
+        if numbers.ndim != ndim or numbers.dtype.kind not in "iu":
+            raise TypeError(
+                f"items must be {ndim}-dimensional item numbers, got {numbers.dtype} of shape {numbers.shape}"
+            )
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < (self.n_items or 0):
+            raise ValueError(
+                f"items must be in 0..{(self.n_items or 0) - 1}, got {numbers.min()}..{numbers.max()}"
+            )
+        return numbers.astype(np.int64)
+
+    def _require_trained(self) -> None:
+        if self.n_items is None:
+            raise RuntimeError(
+                f"{type(self).__name__} is not trained: call train or load_model first"
+            )
+
+    def _take_items(self, train_data: Any, x: sp.csr_array) -> None:
+        """Remember the catalogue of the training data."""
+        self.n_items = int(x.shape[1])
+        self.item_ids = train_data.items if isinstance(train_data, Interactions) else None
+        self.item_counts = np.bincount(x.indices, minlength=self.n_items).astype(np.int64)
+
+
+def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
+    """Return `x` as CSR (see `as_csr`); a sampler's batches are stacked in their order, inputs only."""
+    is_batches = isinstance(x, Iterable) and not (
+        isinstance(x, (Interactions, Histories, np.ndarray))
+        or sp.issparse(x)
+        or hasattr(x, "detach")
+    )
+    if not is_batches:
+        return as_csr(x, n_items, name)
+    rows = [as_csr(batch[0] if isinstance(batch, tuple) else batch, n_items, name) for batch in x]
+    if not rows:
+        raise ValueError(f"{name} gave no batches")
+    return as_csr(sp.vstack(rows, format="csr"), n_items, name)
+
+
+def _rows_of(items: Any, rows: slice, n: int, name: str) -> Any:
+    """The block's part of lists that have a row a user; lists for all users as they are."""
+    if not sp.issparse(items):
+        return items
+    if items.shape[0] != n:
+        raise ValueError(
+            f"{name} must have a row for each of the {n} histories, got {items.shape[0]}"
+        )
+    return items.tocsr()[rows]

@@ -1,0 +1,354 @@
+"""Files of arrays: one ``.safetensors`` file with a JSON header, written whole or not at all.
+
+Nothing here is ever unpickled: a file holds numbers and JSON, and loading it runs no code from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrec.files import StrPath, atomic_write
+
+if TYPE_CHECKING:
+    from pyrec.models.base import RecSysModel
+
+__all__ = [
+    "FORMAT_VERSION",
+    "decode_ids",
+    "encode_ids",
+    "load_into",
+    "load_model",
+    "read_tensors",
+    "save_model",
+    "write_tensors",
+]
+
+FORMAT_VERSION = 1
+MODEL_FORMAT = "pyrec-model"
+_METADATA_KEY = "pyrec"
+_COUNTS = "item_counts"
+_IDS = "item_ids"
+
+
+def write_tensors(
+    path: StrPath, tensors: Mapping[str, NDArray[Any]], header: Mapping[str, Any]
+) -> None:
+    """Write arrays and a JSON header as one safetensors file, whole or not at all.
+
+    Contiguous arrays are written from where they lie: no second copy is made in memory.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist.
+    tensors : dict of str to array
+        Any shapes; integer, float and bool dtypes.
+    header : dict
+        JSON values (NumPy scalars allowed). ``format`` names the kind of file and ``version`` its
+        format version; by default ``"pyrec"`` and ``FORMAT_VERSION``.
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, PermissionError
+        The file cannot be written (see `atomic_write`).
+    TypeError
+        A header value that JSON cannot hold, or an array of strings or objects.
+    """
+    from safetensors.numpy import save_file
+
+    # safetensors takes the address and the size of an array and ignores its strides: a transposed
+    # array would be stored wrongly, without an error.
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
+    complete = {"format": "pyrec", "version": FORMAT_VERSION, **header}
+    metadata = {_METADATA_KEY: json.dumps(complete, default=_plain_value)}
+    with atomic_write(path) as temporary:
+        save_file(arrays, temporary, metadata=metadata)
+
+
+def read_tensors(
+    path: StrPath, expected_format: str | None = None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read a file that `write_tensors` wrote.
+
+    Memory: the arrays themselves.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    expected_format : str, optional
+        The ``format`` that the header must name; by default any.
+
+    Returns
+    -------
+    tensors : dict of str to array
+        Writable arrays in memory of their own.
+    header : dict
+        The JSON header, ``format`` and ``version`` included.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is truncated, not written by pyrec, of another format or of a newer version; the
+        message names the file and says which.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a pyrec file")
+    try:
+        # pread, because a memory map would count every page of the file a second time.
+        with safe_open(path, framework="np", backend="pread") as file:
+            header = _parse_header(path, (file.metadata() or {}).get(_METADATA_KEY))
+            _check_format(path, header, expected_format)
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(_unreadable(path, str(error))) from error
+
+
+def encode_ids(name: str, ids: NDArray[Any] | None) -> dict[str, NDArray[Any]]:
+    """Turn an id array into arrays of numbers that `write_tensors` takes.
+
+    Parameters
+    ----------
+    name : str
+        What the arrays are called: ``name`` for integers; ``name.bytes`` (UTF-8) and
+        ``name.offsets`` (int64, n + 1) for strings.
+    ids : (n,) integers or strings, or None
+        None gives no arrays.
+
+    Raises
+    ------
+    TypeError
+        Ids that are neither integers nor strings.
+    """
+    if ids is None:
+        return {}
+    ids = np.asarray(ids)
+    if ids.ndim != 1:
+        raise ValueError(f"{name} must have one dimension, got shape {ids.shape}")
+    if ids.dtype.kind in "iu":
+        if ids.dtype == np.uint64 and len(ids) and ids.max() > np.iinfo(np.int64).max:
+            raise ValueError(f"{name} must fit in int64, got {ids.max()}")
+        return {name: ids.astype(np.int64, copy=False)}
+    if ids.dtype.kind not in "OUT":
+        raise TypeError(f"{name} must hold integers or strings, got dtype {ids.dtype}")
+
+    import pyarrow as pa
+
+    try:
+        strings = pa.array(ids.astype(object), pa.large_string())
+    except (pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise TypeError(f"{name} must hold integers or strings: {error}") from error
+    if strings.null_count:
+        raise TypeError(f"{name} must hold integers or strings, got {strings.null_count} nulls")
+    _, offsets, data = strings.buffers()
+    n_bytes = 0 if data is None else data.size
+    return {
+        f"{name}.bytes": np.frombuffer(data, np.uint8) if n_bytes else np.empty(0, np.uint8),
+        f"{name}.offsets": np.frombuffer(offsets, np.int64, count=len(ids) + 1),
+    }
+
+
+def decode_ids(name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[Any] | None:
+    """Return the ids that `encode_ids` stored under ``name``, or None where there are none.
+
+    Returns
+    -------
+    (n,) int64, or (n,) object array of str, or None
+
+    Raises
+    ------
+    ValueError
+        The arrays are not what `encode_ids` writes.
+    """
+    if name in tensors:
+        ids = tensors[name]
+        if ids.dtype != np.int64 or ids.ndim != 1:
+            raise ValueError(f"{name} must be (n,) int64, got {ids.dtype} of shape {ids.shape}")
+        return ids
+    if f"{name}.offsets" not in tensors or f"{name}.bytes" not in tensors:
+        return None
+    offsets, data = tensors[f"{name}.offsets"], tensors[f"{name}.bytes"]
+    if offsets.dtype != np.int64 or data.dtype != np.uint8 or offsets.ndim != 1 or len(offsets) < 1:
+        raise ValueError(f"{name} must be UTF-8 bytes (uint8) with int64 offsets")
+    if offsets[0] != 0 or offsets[-1] != len(data) or np.any(np.diff(offsets) < 0):
+        raise ValueError(f"{name}.offsets must rise from 0 to the number of bytes, {len(data)}")
+
+    import pyarrow as pa
+
+    strings = pa.LargeStringArray.from_buffers(
+        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)
+    )
+    try:
+        strings.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{name}.bytes must be UTF-8: {error}") from error
+    return np.asarray(strings.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def save_model(model: RecSysModel, path: StrPath) -> None:
+    """Write a trained model, its item ids and its item counts to one file.
+
+    Parameters
+    ----------
+    model : RecSysModel
+        Trained: ``model.state()`` gives its parameters and arrays.
+    path : path
+        Usually named ``*.safetensors``; its folder must exist.
+
+    Raises
+    ------
+    ValueError
+        The model is not trained.
+    FileNotFoundError, IsADirectoryError, PermissionError
+        The file cannot be written; nothing is left behind.
+    """
+    class_name = type(model).__name__
+    if model.n_items is None:
+        raise ValueError(f"{class_name} cannot be saved before it is trained")
+    parameters, tensors = model.state()
+    stored = {**tensors, **encode_ids(_IDS, model.item_ids)}
+    if model.item_counts is not None:
+        stored[_COUNTS] = np.asarray(model.item_counts, dtype=np.int64)
+    header = {
+        "format": MODEL_FORMAT,
+        "class": class_name,
+        "parameters": parameters,
+        "n_items": int(model.n_items),
+    }
+    write_tensors(path, stored, header)
+
+
+def load_model(path: StrPath) -> RecSysModel:
+    """Rebuild a model from the file that ``save_model`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        The model's file.
+
+    Returns
+    -------
+    RecSysModel
+        Of the class named in the file, with its item ids and counts.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is truncated, foreign, of a newer version, or does not fit its class; the message
+        says what is wrong.
+    """
+    import pyrec.models
+
+    tensors, header = read_tensors(path, MODEL_FORMAT)
+    name = header.get("class")
+    if name not in pyrec.models.__all__:
+        raise ValueError(
+            f"{path} holds a model of the class {name!r}, which pyrec.models does not have; "
+            f"its classes: {', '.join(sorted(pyrec.models.__all__))}"
+        )
+    model_class = getattr(pyrec.models, name)
+    # `restore` does what the constructor does, with what only the file knows.
+    model: RecSysModel = model_class.__new__(model_class)
+    _restore(model, path, tensors, header)
+    return model
+
+
+def load_into(model: RecSysModel, path: StrPath) -> dict[str, Any]:
+    """Restore ``model``, trained or not, from a file of its own class.
+
+    Returns
+    -------
+    dict
+        The parameters stored in the file.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `load_model`, and when the file holds a model of another class.
+    """
+    tensors, header = read_tensors(path, MODEL_FORMAT)
+    if header.get("class") != type(model).__name__:
+        raise ValueError(f"{path} holds a {header.get('class')}, not a {type(model).__name__}")
+    _restore(model, path, tensors, header)
+    return dict(header["parameters"])
+
+
+def _restore(
+    model: RecSysModel, path: StrPath, tensors: dict[str, NDArray[Any]], header: dict[str, Any]
+) -> None:
+    name = type(model).__name__
+    try:
+        n_items, parameters = header["n_items"], header["parameters"]
+        ids = decode_ids(_IDS, tensors)
+        if ids is not None and len(ids) != n_items:
+            raise ValueError(f"item_ids must have {n_items} entries, got {len(ids)}")
+        counts = tensors.pop(_COUNTS, None)
+        if counts is not None and (counts.shape != (n_items,) or counts.dtype != np.int64):
+            raise ValueError(
+                f"item_counts must be int64 of shape ({n_items},), "
+                f"got {counts.dtype} of shape {counts.shape}"
+            )
+        for stored_id in (_IDS, f"{_IDS}.bytes", f"{_IDS}.offsets"):
+            tensors.pop(stored_id, None)
+        model.restore(parameters, tensors, n_items)
+    except KeyError as error:
+        raise ValueError(f"{path} does not hold a valid {name}: {error} is missing") from error
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(f"{path} does not hold a valid {name}: {error}") from error
+    model.n_items, model.item_ids, model.item_counts = n_items, ids, counts
+
+
+def _parse_header(path: Path, text: str | None) -> dict[str, Any]:
+    try:
+        header = None if text is None else json.loads(text)
+    except json.JSONDecodeError:
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path} is a safetensors file that pyrec did not write: no pyrec header")
+    return header
+
+
+def _check_format(path: Path, header: dict[str, Any], expected: str | None) -> None:
+    found, version = header.get("format"), header.get("version")
+    if expected is not None and found != expected:
+        raise ValueError(f"{path} is a file of the format {found!r}, expected {expected!r}")
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"{path} has the format version {version!r}, expected a number from 1")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has the format version {version}; this pyrec reads versions up to "
+            f"{FORMAT_VERSION}: install a newer pyrec"
+        )
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # Eight bytes of length, then the JSON header: what starts like that was cut off later.
+    if len(start) <= 8 or (start[8:] == b"{" and int.from_bytes(start[:8], "little") < 1 << 27):
+        return f"{path} is truncated: it ends after {path.stat().st_size:,} bytes ({reason})"
+    return f"{path} is not a pyrec file: it has no safetensors header ({reason})"
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a header holds JSON values only, got {type(value).__name__}")

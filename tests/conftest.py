@@ -1,0 +1,28 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+
+@pytest.fixture
+def draw():
+    """draw(rows, cols, density, seed, binary): a random CSR matrix of float32."""
+
+    def make(rows, cols, density=0.1, seed=0, binary=True):
+        rng = np.random.default_rng(seed)
+        dense = rng.random((rows, cols)) < density
+        values = dense if binary else dense * rng.uniform(0.5, 2.0, (rows, cols))
+        return sp.csr_array(values.astype(np.float32))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets."""
+    folder = os.environ.get("PYREC_DATA")
+    if not folder:
+        pytest.skip("PYREC_DATA names no folder of real data sets")
+    return Path(folder)

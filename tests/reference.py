@@ -1,0 +1,56 @@
+"""Every kernel once more in the plainest NumPy: the definition that the tests hold the kernels to."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def gram(x):
+    return x.astype(np.float64).T @ x.astype(np.float64)
+
+
+def ease(x, lam):
+    """Steck 2019, equation 8, by a general inverse in float64."""
+    p = np.linalg.inv(gram(x) + lam * np.eye(x.shape[1]))
+    b = -p / np.diag(p)
+    np.fill_diagonal(b, 0)
+    return b
+
+
+def topk(scores, k, seen=None, allow=None, deny=None):
+    """Boolean masks; a full stable sort of every row."""
+    masked = scores.astype(np.float64)
+    masked[np.isnan(masked)] = -np.inf
+    for out in (seen, deny, None if allow is None else ~allow):
+        if out is not None:
+            masked[np.broadcast_to(out, masked.shape)] = -np.inf
+    items = np.full((len(scores), k), -1)
+    best = np.full((len(scores), k), -np.inf)
+    order = np.argsort(-masked, axis=1, kind="stable")[:, :k]
+    values = np.take_along_axis(masked, order, 1)
+    items[:, : order.shape[1]] = np.where(values > -np.inf, order, -1)
+    best[:, : order.shape[1]] = values
+    return items, best
+
+
+def ranking(items, relevant, name, k):
+    """One list and one set of relevant items, straight from the formulas."""
+    if not relevant:
+        return np.nan
+    hits = [1.0 if j in relevant else 0.0 for j in items[:k]]
+    reachable = min(k, len(relevant))
+    if name == "ndcg":
+        ideal = sum(1 / np.log2(i + 2) for i in range(reachable))
+        return sum(h / np.log2(i + 2) for i, h in enumerate(hits)) / ideal
+    if name == "recall":
+        return sum(hits) / reachable
+    if name == "full_recall":
+        return sum(hits) / len(relevant)
+    if name == "hit":
+        return float(any(hits))
+    if name == "mrr":
+        return 1 / (hits.index(1.0) + 1) if any(hits) else 0.0
+    if name == "map":
+        return sum(h * sum(hits[: i + 1]) / (i + 1) for i, h in enumerate(hits)) / reachable
+    assert name == "precision"
+    return sum(hits) / k

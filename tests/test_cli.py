@@ -1,0 +1,320 @@
+"""The commands, run as a user runs them; each step's files are those the library would make."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pyrec import cli, load_model
+from pyrec.data import Interactions, Split, datasets, read_interactions
+from pyrec.evaluation import evaluate
+from pyrec.metrics import summarize
+from pyrec.models import EASE
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Result(stopped.value.code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """Simulated data, prepared, with a trained model."""
+    folder = tmp_path_factory.mktemp("demo")
+    for line in [
+        f"simulate --out {folder} --users 300 --items 80 --interactions 5000",
+        f"prepare {folder}/ratings.parquet --out {folder}/split --seed 3",
+        f"train EASE {folder}/split --out {folder}/ease.safetensors -p lam=20",
+        f"train popularity {folder}/split --out {folder}/pop.safetensors",
+    ]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(line.split())
+        assert stopped.value.code == 0
+    return folder
+
+
+def assert_error(result, *messages):
+    assert result.code == 1
+    assert result.out == ""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for message in messages:
+        assert message in result.err
+
+
+class TestSimulate:
+    def test_the_files_are_the_library_s(self, demo):
+        expected = datasets.simulate(300, 80, 5000, seed=0)
+        ratings = pq.read_table(demo / "ratings.parquet")
+        assert ratings.schema.names == ["user_id", "item_id", "timestamp"]
+        read = read_interactions(ratings)
+        assert (read.n_users, read.n_interactions) == (300, 5000)
+        np.testing.assert_array_equal(read.timestamps, expected.timestamps)
+        items = pq.read_table(demo / "items.parquet")
+        genres, names = datasets.simulated_genres(80, seed=0)
+        assert items["item_id"].to_pylist() == list(range(1, 81))
+        assert items["genres"].to_pylist() == [
+            [names[j] for j in row.nonzero()[0]] for row in genres.toarray()
+        ]
+
+    def test_impossible_numbers(self, run, tmp_path):
+        result = run("simulate", "--out", tmp_path / "x", "--users", 10, "--interactions", 5)
+        assert_error(result, "interactions must lie between")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestPrepare:
+    def test_the_split_and_the_users(self, run, demo, tmp_path):
+        report = run(
+            "prepare", demo / "ratings.parquet", "--out", tmp_path / "p", "--min-user", 8, "--json"
+        ).json
+        data = read_interactions(demo / "ratings.parquet").filter(min_user=8)
+        assert report["interactions"] == data.n_interactions
+        split = Split.load(tmp_path / "p")
+        assert split.protocol == report["split"]["protocol"] == "strong_generalization"
+        assert report["split"]["parts"]["test_te"]["users"] == split.test_te.n_users > 0
+        users = pq.read_table(tmp_path / "p" / "users.parquet")
+        assert users["user_id"].to_pylist() == data.users.tolist()
+        histories = data.sequences()
+        assert users["items"].to_pylist() == [
+            data.items[histories[u]].tolist() for u in range(len(histories))
+        ]
+
+    @pytest.mark.parametrize(
+        ("options", "params"),
+        [
+            ("--split strong --heldout 20 --seed 4", {"heldout": 20, "seed": 4}),
+            ("--split strong --heldout 0.2", {"heldout": 0.2, "seed": 0}),
+            ("--split weak --heldout 0.3 --seed 4", {"test_prop": 0.3, "seed": 4}),
+            ("--split last", {"n": 1}),
+            ("--split last --heldout 2", {"n": 2}),
+            ("--split time --heldout 0.1", {"test_prop": 0.1}),
+        ],
+    )
+    def test_splits(self, run, demo, tmp_path, options, params):
+        out = tmp_path / "p"
+        result = run("prepare", demo / "ratings.parquet", "--out", out, "--json", *options.split())
+        found = result.json["split"]["params"]
+        assert {name: found[name] for name in params} == params
+        assert Split.load(out).params == found
+
+    def test_columns_and_ratings(self, run, tmp_path):
+        rows = [f"{u},{i},{1 + (u + i) % 5}" for u in range(30) for i in range(12)]
+        (tmp_path / "a.csv").write_text("\n".join(["who,what,liked", *rows[:200]]))
+        (tmp_path / "b.csv").write_text("\n".join(["who,what,liked", *rows[200:]]))
+        names = ["--user", "who", "--item", "what", "--rating", "liked", "--min-rating", "4"]
+        out = ["--min-user", "0", "--json", "--out"]
+        both = run("prepare", tmp_path / "a.csv", tmp_path / "b.csv", *names, *out, tmp_path / "p")
+        pattern = run("prepare", tmp_path / "*.csv", *names, *out, tmp_path / "q")
+        assert both.json["rows"] == pattern.json["rows"] == 360
+        assert both.json["dropped"]["rating below 4"] == 216
+
+    def test_the_report_is_for_people(self, run, demo, tmp_path):
+        result = run("prepare", demo / "ratings.parquet", "--out", tmp_path / "p")
+        assert result.code == 0
+        assert "5,000 rows" in result.out
+        assert "test_te: " in result.out
+        assert result.err == ""
+
+    def test_nothing_is_left_after_an_error(self, run, demo, tmp_path):
+        (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+        out = tmp_path / "p"
+        ratings = demo / "ratings.parquet"
+        assert_error(run("prepare", tmp_path / "none.csv", "--out", out), "none.csv")
+        assert_error(run("prepare", tmp_path / "bad.csv", "--out", out), "columns found: a, b")
+        assert_error(run("prepare", ratings, "--out", out, "--heldout", 0.9), "heldout")
+        assert_error(run("prepare", ratings, "--out", out, "--min-user", 10**6), "leaves none")
+        assert_error(run("prepare", ratings, "--out", out, "--min-rating", 1), "rating column")
+        last = ("--split", "last", "--heldout", 0.5)
+        assert_error(run("prepare", ratings, "--out", out, *last), "whole number")
+        assert_error(run("prepare", ratings, "--out", tmp_path / "no" / "p"), "does not exist")
+        assert_error(run("prepare", ratings, "--out", demo), "already exists")
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.csv"]
+
+
+class TestTrain:
+    def test_the_model_is_the_library_s(self, run, demo, tmp_path):
+        result = run("train", "EASE", demo / "split", "--out", tmp_path / "m", "-p", "lam=7.5")
+        assert result.code == 0
+        assert "EASE(lam=7.5)" in result.out
+        model, expected = load_model(tmp_path / "m"), EASE(lam=7.5)
+        data = Split.load(demo / "split").train
+        expected.train(data)
+        np.testing.assert_allclose(model.weights, expected.weights, atol=1e-6)
+        assert model.item_ids.tolist() == data.items.tolist()
+
+    def test_json(self, run, demo, tmp_path):
+        found = run("train", "ease", demo / "split", "--out", tmp_path / "m", "--json").json
+        assert found["model"] == "EASE"
+        assert found["parameters"] == {"lam": 100.0}
+        assert found["bytes"] == (tmp_path / "m").stat().st_size
+
+    def test_saved_interactions_and_a_ratings_file(self, run, demo, tmp_path):
+        data = read_interactions(demo / "ratings.parquet")
+        data.save(tmp_path / "saved")
+        for source in (tmp_path / "saved", demo / "ratings.parquet"):
+            run("train", "EASE", source, "--out", tmp_path / "m")
+            assert load_model(tmp_path / "m").n_items == data.n_items
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["SVD"], "MODEL must be one of EASE, Popularity, got 'SVD'"),
+            (["RecSysModel"], "MODEL must be one of"),
+            (["EASE", "-p", "lamda=3"], "EASE has no parameter 'lamda'; parameters of EASE: lam"),
+            (["EASE", "-p", "lam"], "-p must be NAME=VALUE, got 'lam'"),
+            (["EASE", "-p", "lam=x"], "lam must be a number above 0, got 'x'"),
+            (["EASE", "-p", "lam=-1"], "lam must be a number above 0"),
+            (["Popularity", "-p", "lam=1"], "parameters of Popularity: none"),
+        ],
+    )
+    def test_usage(self, run, demo, tmp_path, arguments, message):
+        model, *options = arguments
+        result = run("train", model, demo / "split", "--out", tmp_path / "m", *options)
+        assert result.code == 2
+        text = " ".join(result.err.replace("│", " ").split())
+        assert message in text
+        assert list(tmp_path.iterdir()) == []
+
+    def test_places(self, run, demo, tmp_path):
+        out = tmp_path / "no" / "m"
+        assert_error(run("train", "EASE", demo / "split", "--out", out), "no does not exist")
+        # said before the data is read
+        assert_error(run("train", "EASE", tmp_path / "x", "--out", out), "no does not exist")
+        assert_error(run("train", "EASE", demo / "split", "--out", tmp_path), "it is a folder")
+        assert_error(run("train", "EASE", tmp_path, "--out", tmp_path / "m"), "interactions.safe")
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestEvaluate:
+    def test_json_has_the_library_s_numbers(self, run, demo):
+        files = [demo / "pop.safetensors", demo / "ease.safetensors"]
+        found = run("evaluate", *files, demo / "split", "--metrics", "ndcg@10, hit@1", "--json")
+        split = Split.load(demo / "split")
+        for row, file in zip(found.json["models"], files, strict=True):
+            pair = (split.test_tr, split.test_te)
+            expected = summarize(evaluate(load_model(file), pair, ["ndcg@10", "hit@1"]))
+            assert row["file"] == str(file)
+            assert row["metrics"] == {n: s._asdict() for n, s in expected.items()}
+        assert found.json["users"] == split.test_te.n_users
+
+    def test_a_row_a_model(self, run, demo):
+        files = (demo / "pop.safetensors", demo / "ease.safetensors")
+        result = run("evaluate", *files, demo / "split")
+        assert result.code == 0
+        lines = [line.split() for line in result.out.splitlines() if line.strip()]
+        assert lines[0] == ["model", "ndcg@100", "recall@20", "recall@50", "users"]
+        assert [line[0] for line in lines[2:]] == ["Popularity", "EASE(lam=20.0)"]
+        assert all(line[-1] == "30" for line in lines[2:])
+
+    def test_items_that_the_model_lacks(self, run, demo, tmp_path):
+        table = pq.read_table(demo / "ratings.parquet")
+        known = table.filter(pa.compute.less(table["item_id"], 60))
+        pq.write_table(known, tmp_path / "known.parquet")
+        run("train", "Popularity", tmp_path / "known.parquet", "--out", tmp_path / "m")
+        result = run("evaluate", tmp_path / "m", demo / "split")
+        assert "held-out interactions left out" in result.out
+        result = run("evaluate", tmp_path / "m", demo / "split", "--json")
+        assert result.json["models"][0]["unknown_heldout"] > 0
+
+    def test_errors(self, run, demo):
+        ease, ratings = demo / "ease.safetensors", demo / "ratings.parquet"
+        assert_error(run("evaluate", ease, demo), "holds no split")
+        assert_error(run("evaluate", "two\nlines", demo / "split"), "two lines does not exist")
+        assert_error(run("evaluate", ratings, demo / "split"), "is not a pyrec file")
+        result = run("evaluate", ease, demo / "split", "--metrics", "auc@3")
+        assert_error(result, "'auc@3'", "full_recall")
+        assert_error(run("evaluate", ease, demo / "split", "--metrics", ","), "empty list")
+
+
+class TestRecommend:
+    @pytest.mark.parametrize("source", ["split", "split/users.parquet", "ratings.parquet"])
+    def test_every_form_of_users_gives_the_same_lists(self, run, demo, tmp_path, source):
+        out = tmp_path / "lists"
+        report = run(
+            "recommend", demo / "ease.safetensors", demo / source, "--out", out, "--k", 7, "--json"
+        ).json
+        assert report["files"] == [str(out / "part-00000.parquet")]
+        model = load_model(demo / "ease.safetensors")
+        data = read_interactions(demo / "ratings.parquet")
+        if source != "ratings.parquet":
+            data = data.filter(min_user=5)
+        best = model.recommend(data, 7)
+        table = pq.read_table(out)
+        assert table["user_id"].to_pylist() == data.users.tolist()
+        assert table["items"].to_pylist() == model.item_ids[best.items].tolist()
+
+    def test_long_layout(self, run, demo, tmp_path):
+        out = tmp_path / "lists"
+        ease = demo / "ease.safetensors"
+        result = run("recommend", ease, demo / "split", "--out", out, "--layout", "long")
+        assert result.code == 0
+        assert f"written to {out}/part-00000.parquet\n" in result.out
+        assert result.err == ""
+        assert pq.read_schema(out / "part-00000.parquet").names[-1] == "rank"
+
+    def test_errors(self, run, demo, tmp_path):
+        ease, out = demo / "ease.safetensors", tmp_path / "lists"
+        assert_error(run("recommend", ease, tmp_path / "none", "--out", out), "does not exist")
+        assert_error(run("recommend", tmp_path / "no", demo / "split", "--out", out), "not exist")
+        assert_error(run("recommend", ease, demo / "split", "--out", demo), "already holds")
+        assert_error(run("recommend", ease, demo / "split", "--out", out, "--k", 0), "k must be")
+        table = pa.table({"user_id": [1], "items": [["a"]]})
+        pq.write_table(table, tmp_path / "u.parquet")
+        result = run("recommend", ease, tmp_path / "u.parquet", "--out", out)
+        assert_error(result, "items must hold ids of the model's type, int64, got string")
+        assert [p.name for p in tmp_path.iterdir()] == ["u.parquet"]
+
+
+class TestCommand:
+    def test_help_teaches(self, run):
+        result = run("--help")
+        assert result.code == 0
+        assert "pyrec prepare demo/ratings.parquet --out demo/split" in result.out
+        for command in ("simulate", "prepare", "train", "evaluate", "recommend"):
+            assert command in result.out
+            text = run(command, "--help").out
+            assert f"pyrec {command} " in text.split("Example")[1]
+
+    def test_usage_errors(self, run):
+        assert run("train").code == 2
+        assert run("nonsense").code == 2
+
+    def test_as_a_process(self, demo, tmp_path):
+        code = "import sys; from pyrec.cli import main; main()"
+        command = [sys.executable, "-c", code, "evaluate", tmp_path / "none", demo / "split"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr == f"error: {tmp_path}/none does not exist\n"
+
+    def test_torch_is_not_imported(self):
+        code = (
+            "import sys; from pyrec import cli, scoring, serialization; "
+            "assert not {'torch', 'polars', 'pandas'} & set(sys.modules)"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_interactions_load_from_the_prepared_folder(self, demo):
+        assert Interactions.load(demo / "split" / "train").n_users == 240

@@ -1,0 +1,331 @@
+"""One contract over all models, then what each adds."""
+
+import numpy as np
+import pytest
+import reference
+import scipy.sparse as sp
+import torch
+
+import pyrec
+from pyrec import kernels, models
+from pyrec.data import Histories, Interactions
+from pyrec.models import linear
+
+USERS, ITEMS = 60, 40
+
+MAKERS = {"EASE": lambda: models.EASE(1.0), "Popularity": models.Popularity}
+LEARNERS = [name for name in MAKERS if name != "Popularity"]
+
+
+@pytest.fixture(scope="module")
+def checkerboard():
+    """Even users like even items, odd users odd ones; one item a user is withheld."""
+    u, i = np.ogrid[:USERS, :ITEMS]
+    return sp.csr_array(((u % 2 == i % 2) & (u % ITEMS != i)).astype(np.float32))
+
+
+def trained(name, x):
+    model = MAKERS[name]()
+    model.train(x)
+    return model
+
+
+@pytest.mark.parametrize("name", MAKERS)
+class TestEveryModel:
+    def test_all_public_models_are_under_contract(self, name):
+        assert set(MAKERS) == set(models.__all__) - {"RecSysModel"}
+        assert isinstance(MAKERS[name](), models.RecSysModel)
+
+    def test_save_and_load_keep_the_recommendations(self, name, checkerboard, tmp_path):
+        ids = np.array([f"item {i}" for i in range(ITEMS)], dtype=object)
+        model = trained(name, Interactions(checkerboard, np.arange(USERS), ids))
+        model.save_model(tmp_path / "model")
+        fresh = MAKERS[name]()
+        state = fresh.load_model(tmp_path / "model")
+        loaded = pyrec.load_model(tmp_path / "model")
+        assert isinstance(state, dict)
+        for other in (fresh, loaded):
+            assert type(other) is type(model)
+            for ours, theirs in zip(
+                other.recommend(checkerboard, 7), model.recommend(checkerboard, 7), strict=True
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+            np.testing.assert_array_equal(other.item_ids, ids)
+            np.testing.assert_array_equal(other.item_counts, checkerboard.sum(0))
+
+    def test_same_data_same_recommendations(self, name, checkerboard):
+        for first, second in zip(
+            *(trained(name, checkerboard).recommend(checkerboard, 9) for _ in range(2)), strict=True
+        ):
+            np.testing.assert_array_equal(first, second)
+
+    def test_one_thread_and_two_give_the_same_items(self, name, checkerboard, monkeypatch):
+        results = []
+        for n in ("1", "2"):
+            monkeypatch.setenv("PYREC_NUM_THREADS", n)
+            results.append(trained(name, checkerboard).recommend(checkerboard, 9))
+        np.testing.assert_allclose(results[0].scores, results[1].scores, rtol=1e-6, atol=1e-6)
+
+    def test_no_seen_item_is_returned(self, name, checkerboard):
+        items = trained(name, checkerboard).recommend(checkerboard, ITEMS).items
+        rows = np.repeat(np.arange(USERS), ITEMS)[items.ravel() >= 0]
+        assert checkerboard.toarray()[rows, items[items >= 0]].sum() == 0
+        assert (items >= 0).sum() == USERS * ITEMS - checkerboard.nnz
+
+    def test_seen_items_come_back_when_asked_for(self, name, checkerboard):
+        items = trained(name, checkerboard).recommend(checkerboard, ITEMS, remove_seen=False).items
+        np.testing.assert_array_equal(np.sort(items, axis=1), np.tile(np.arange(ITEMS), (USERS, 1)))
+
+    def test_more_than_there_are(self, name, checkerboard):
+        items, scores = trained(name, checkerboard).recommend(checkerboard[:3], ITEMS + 5)
+        left = ITEMS - np.diff(checkerboard[:3].indptr)
+        for u in range(3):
+            assert (items[u, left[u] :] == -1).all()
+            assert np.isneginf(scores[u, left[u] :]).all()
+            assert (items[u, : left[u]] >= 0).all()
+            assert (np.diff(scores[u, : left[u]]) <= 0).all()
+
+    def test_lists_agree_with_the_scores(self, name, checkerboard):
+        model = trained(name, checkerboard)
+        items, scores = model.recommend(checkerboard, 5)
+        expected = reference.topk(model.scores(checkerboard), 5, checkerboard.toarray() > 0)
+        np.testing.assert_array_equal(items, expected[0])
+        np.testing.assert_array_equal(scores, expected[1].astype(np.float32))
+        hidden = model.predict(checkerboard)[0]
+        np.testing.assert_array_equal(np.isneginf(hidden), checkerboard.toarray() > 0)
+
+    def test_any_kind_of_history(self, name, checkerboard):
+        model = trained(name, checkerboard)
+        expected = model.recommend(checkerboard, 5).items
+        lists = [np.flatnonzero(row)[::-1] for row in checkerboard.toarray()]
+        for x in (
+            checkerboard.toarray(),
+            torch.from_numpy(checkerboard.toarray()),
+            checkerboard.tocsc(),
+            checkerboard.astype(np.float64),
+            Histories.from_lists(lists, ITEMS),
+            Interactions(checkerboard, np.arange(USERS), np.arange(ITEMS)),
+        ):
+            np.testing.assert_array_equal(model.recommend(x, 5).items, expected)
+
+    def test_any_kind_of_training_data(self, name, checkerboard):
+        expected = trained(name, checkerboard).recommend(checkerboard, 5).items
+        dense = torch.from_numpy(checkerboard.toarray())
+        batches = [(dense[:7], None), (dense[7:], None)]  # what a sampler gives
+        for x in (dense, checkerboard.tocoo(), batches):
+            np.testing.assert_array_equal(
+                trained(name, x).recommend(checkerboard, 5).items, expected
+            )
+
+    def test_another_catalogue_is_aligned_by_id(self, name, checkerboard):
+        ids = np.arange(ITEMS) * 10
+        model = trained(name, Interactions(checkerboard, np.arange(USERS), ids))
+        order = np.random.default_rng(0).permutation(ITEMS)
+        unknown = sp.csr_array(np.ones((USERS, 1), np.float32))
+        other = Interactions(
+            sp.hstack([checkerboard[:, order], unknown], format="csr"),
+            np.arange(USERS),
+            np.append(ids[order], 7),
+        )
+        np.testing.assert_array_equal(
+            model.recommend(other, 5).items, model.recommend(checkerboard, 5).items
+        )
+
+    def test_allow_and_deny(self, name, checkerboard):
+        model = trained(name, checkerboard)
+        allowed = sp.csr_array(np.random.default_rng(0).random((USERS, ITEMS)) < 0.5)
+        denied = np.array([0, 1, 17])
+        items = model.recommend(
+            checkerboard, ITEMS, allow=allowed, deny=denied, remove_seen=False
+        ).items
+        for u in range(USERS):
+            assert set(items[u][items[u] >= 0]) == set(np.flatnonzero(allowed.toarray()[u])) - set(
+                denied
+            )
+
+    def test_blocks_of_rows_make_no_difference(self, name, checkerboard, monkeypatch):
+        model = trained(name, checkerboard)
+        deny = sp.csr_array(np.random.default_rng(0).random((USERS, ITEMS)) < 0.3)
+        expected = model.recommend(checkerboard, 5, deny=deny)
+        monkeypatch.setattr(model, "_block_rows", lambda: 7)
+        for ours, theirs in zip(model.recommend(checkerboard, 5, deny=deny), expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    def test_empty_inputs(self, name, checkerboard):
+        model = trained(name, checkerboard)
+        items, scores = model.recommend(sp.csr_array((0, ITEMS)), 3)
+        assert items.shape == scores.shape == (0, 3)
+        assert items.dtype == np.int32
+        assert scores.dtype == np.float32
+        assert (model.recommend(sp.csr_array((2, ITEMS)), 3).items >= 0).all()
+
+    def test_bad_input_is_named(self, name, checkerboard):
+        model = trained(name, checkerboard)
+        with pytest.raises(
+            RuntimeError, match=f"{name} is not trained: call train or load_model first"
+        ):
+            MAKERS[name]().recommend(checkerboard)
+        with pytest.raises(ValueError, match="x has 39 columns, expected n_items = 40"):
+            model.recommend(checkerboard[:, 1:])
+        with pytest.raises(ValueError, match=f"{name} takes no condition"):
+            model.recommend(checkerboard, condition=1)
+        with pytest.raises(ValueError, match="k must be a whole number of at least 0"):
+            model.recommend(checkerboard, -1)
+        with pytest.raises(
+            ValueError, match="deny must have a row for each of the 60 histories, got 3"
+        ):
+            model.recommend(checkerboard, deny=checkerboard[:3])
+        with pytest.raises(ValueError, match="train_data holds values that are NaN"):
+            MAKERS[name]().train(np.full((2, 3), np.nan))
+        with pytest.raises(TypeError, match="train_data must be"):
+            MAKERS[name]().train(3)
+
+    def test_degenerate_training_data(self, name):
+        for shape in ((0, 0), (0, 3), (3, 0), (1, 1)):
+            model = trained(name, sp.csr_array(shape))
+            items = model.recommend(sp.csr_array((2, shape[1])), 2).items
+            assert (items[:, : shape[1]] >= 0).all()
+            assert (items[:, shape[1] :] == -1).all()
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_withheld_item_comes_first(name, checkerboard):
+    items = trained(name, checkerboard).recommend(checkerboard, 1).items
+    assert np.mean(items[:, 0] == np.arange(USERS) % ITEMS) > 0.95
+
+
+class TestEase:
+    X = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 0, 1, 1]])
+    B = np.array(
+        [
+            [0, 0.5, -0.08333333, 0.43181818],
+            [0.40909091, 0, 0.16666667, -0.06818182],
+            [-0.06818182, 0.16666667, 0, 0.40909091],
+            [0.43181818, -0.08333333, 0.5, 0],
+        ]
+    )
+
+    def test_small_example(self):
+        model = models.EASE(1.0)
+        model.train(self.X)
+        np.testing.assert_allclose(model.weights, self.B, atol=1e-6)
+
+    @pytest.mark.parametrize("binary", [True, False])
+    @pytest.mark.parametrize("dual", [True, False])
+    def test_both_forms_equal_the_formula(self, draw, binary, dual, monkeypatch):
+        monkeypatch.setattr(linear, "_dual_is_cheaper", lambda x: dual)
+        x = draw(50, 300, 0.1, binary=binary)
+        model = models.EASE(30.0)
+        model.train(x)
+        expected = reference.ease(x.toarray(), 30.0)
+        assert np.linalg.norm(model.weights - expected) < 2e-6 * np.linalg.norm(expected)
+
+    def test_the_dual_form_is_for_few_users(self, draw):
+        assert linear._dual_is_cheaper(sp.csr_array((100, 20_000)))
+        assert not linear._dual_is_cheaper(draw(500, 400))
+
+    def test_the_blocked_inverse_gives_the_same_weights(self, draw, monkeypatch):
+        x = draw(400, 300)
+        whole, blocked = models.EASE(10.0), models.EASE(10.0)
+        whole.train(x)
+        monkeypatch.setattr(kernels.arrays, "_WHOLE_INVERSE_ROWS", 0)
+        monkeypatch.setattr(kernels.arrays, "_INVERSE_BLOCK", 64)
+        blocked.train(x)
+        assert not np.array_equal(whole.weights, blocked.weights)  # it did go another way
+        np.testing.assert_allclose(whole.weights, blocked.weights, atol=1e-6)
+
+    def test_training_rows_are_looked_up(self, draw):
+        x = draw(30, 20, 0.3)
+        model = models.EASE(5.0)
+        assert model.model is None
+        model.train(x)
+        expected = x.toarray() @ model.weights
+        np.testing.assert_allclose(model.model[[3, 5]], expected[[3, 5]], atol=1e-6)
+        np.testing.assert_allclose(model.model[4], expected[4], atol=1e-6)
+        assert model.model.shape == (30, 20)
+        fold_in = draw(2, 20, 0.3, seed=9)
+        hidden = fold_in.toarray() > 0
+        (scores,) = model.predict([3, 5], fold_in)
+        np.testing.assert_array_equal(np.isneginf(scores), hidden)
+        np.testing.assert_allclose(scores[~hidden], expected[[3, 5]][~hidden], atol=1e-6)
+        np.testing.assert_allclose(
+            model.predict([3, 5], fold_in, remove_train=False)[0], expected[[3, 5]], atol=1e-6
+        )
+        np.testing.assert_allclose(
+            model.predict(None, fold_in, remove_train=False)[0],
+            fold_in.toarray() @ model.weights,
+            atol=1e-6,
+        )
+        with pytest.raises(
+            ValueError, match=r"ids_te_users must be training rows in 0\.\.29, got 3\.\.30"
+        ):
+            model.predict([3, 30], fold_in)
+        with pytest.raises(
+            ValueError, match="test_tr must have a row for each of the 3 ids, got 2"
+        ):
+            model.predict([1, 2, 3], fold_in)
+
+    def test_a_file_keeps_no_training_rows(self, draw, tmp_path):
+        x = draw(30, 20, 0.3)
+        model = models.EASE(5.0)
+        model.train(x)
+        model.save_model(tmp_path / "m")
+        loaded = pyrec.load_model(tmp_path / "m")
+        assert loaded.lam == 5.0
+        with pytest.raises(RuntimeError, match="does not keep the training histories"):
+            loaded.predict([0], x[:1])
+        with pytest.raises(RuntimeError, match="does not keep the training histories"):
+            loaded.model[0]
+        np.testing.assert_array_equal(loaded.predict(None, x)[0], model.predict(None, x)[0])
+
+    def test_similar_items(self, draw):
+        model = models.EASE(5.0)
+        model.train(draw(50, 20, 0.3))
+        items, scores = model.similar_items([4, 7], 20)
+        for row, item in enumerate((4, 7)):
+            order = np.argsort(-model.weights[item], kind="stable")
+            order = order[order != item]
+            np.testing.assert_array_equal(items[row], np.append(order, -1))
+            np.testing.assert_array_equal(scores[row, :-1], model.weights[item, order])
+        with pytest.raises(ValueError, match=r"items must be in 0\.\.19, got 4\.\.20"):
+            model.similar_items([4, 20])
+
+    def test_explanations_sum_to_the_scores(self, draw):
+        x = draw(50, 20, 0.3, binary=False)
+        model = models.EASE(5.0)
+        model.train(x)
+        some = sp.csr_array(np.vstack([x.toarray()[:5], np.zeros((1, 20), np.float32)]))
+        items, scores = model.recommend(some, 18)
+        why = model.explain(some, items)
+        np.testing.assert_allclose(
+            (why.contributions.sum(2) + why.offset)[items >= 0], scores[items >= 0], atol=1e-5
+        )
+        mine = why.contributions[0, 0][: np.diff(some.indptr)[0]]
+        assert (np.diff(mine) <= 0).all()
+        assert set(why.items[0, 0][why.items[0, 0] >= 0]) == set(some[[0]].indices)
+        assert (why.items[items < 0] == -1).all()
+
+    @pytest.mark.parametrize("lam", [0, -1.0, np.nan, np.inf, "5", True])
+    def test_bad_lambda(self, lam):
+        with pytest.raises(ValueError, match="lam must be a number above 0"):
+            models.EASE(lam)
+
+    def test_memory_is_checked_first(self, monkeypatch):
+        monkeypatch.setattr("pyrec.machine.available_memory", lambda: 4 << 30)
+        message = r"EASE needs a 41,140 x 41,140 float32 matrix inverted in place, 6\.3 GiB; 4\.0 GiB are available"
+        with pytest.raises(MemoryError, match=message):
+            models.EASE().train(sp.csr_array((50_000, 41_140)))
+
+    def test_a_matrix_too_weak_for_float32_is_named(self):
+        x = sp.csr_array(np.ones((5000, 3), np.float32) * 1e4)
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+            models.EASE(1e-6).train(x)
+
+    @pytest.mark.data
+    @pytest.mark.parametrize("lam", [100.0, 1320.0])
+    def test_equals_lapack_in_float64_on_movielens(self, real_data, lam):
+        data = pyrec.read_interactions(real_data / "ml-1m" / "ncf" / "train.parquet")
+        model = models.EASE(lam)
+        model.train(data)
+        expected = reference.ease(data.matrix.toarray(), lam)
+        assert np.linalg.norm(model.weights - expected) < 2e-5 * np.linalg.norm(expected)
