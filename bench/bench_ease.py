@@ -55,7 +55,9 @@ WAYS = {f.__name__: f for f in (pyrec, lapack_by_hand, torch_inverse, irspack)}
 def test_ease(measured, interactions, way):
     large = interactions.shape[1] > 10_000
     if large and way == "torch_inverse":
-        pytest.skip("a general inverse of 20,108 rows takes minutes; it is measured on the small set")
+        pytest.skip(
+            "a general inverse of 20,108 rows takes minutes; it is measured on the small set"
+        )
     # The first touch of fresh memory is the machine's cost, not the contender's: small warm-up round.
     weights = measured(WAYS[way], interactions, rounds=1 if large else 7, warmup=0 if large else 1)
     columns = np.arange(5)

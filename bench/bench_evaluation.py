@@ -55,8 +55,14 @@ def irspack(scores, test, made=[]):  # noqa: B006 - its evaluator is built once,
     if not made:
         made.append(Evaluator(sp.csr_matrix(test), cutoff=100, n_threads=THREADS))
     core = made[0].core
-    values = {k: core.get_metrics_f32(scores, k, 0, THREADS, False).as_dict() for k in (100, 20, 50)}
-    return {"ndcg@100": values[100]["ndcg"], "recall@20": values[20]["recall"], "recall@50": values[50]["recall"]}
+    values = {
+        k: core.get_metrics_f32(scores, k, 0, THREADS, False).as_dict() for k in (100, 20, 50)
+    }
+    return {
+        "ndcg@100": values[100]["ndcg"],
+        "recall@20": values[20]["recall"],
+        "recall@50": values[50]["recall"],
+    }
 
 
 WAYS = {f.__name__: f for f in (pyrec, torch_numpy, irspack)}
@@ -68,6 +74,8 @@ def test_evaluation(measured, batch, way):
     scores, test = batch
     values = measured(WAYS[way], scores, test, rounds=20)
     expected = torch_numpy(scores, test)
-    np.testing.assert_allclose(np.nanmean(values["ndcg@100"]), np.nanmean(expected["ndcg@100"]), rtol=1e-3)
+    np.testing.assert_allclose(
+        np.nanmean(values["ndcg@100"]), np.nanmean(expected["ndcg@100"]), rtol=1e-3
+    )
     if way != "irspack":  # its recall divides by all relevant items
         np.testing.assert_allclose(values["recall@50"], expected["recall@50"])

@@ -11,7 +11,9 @@ def test_sgemm(benchmark):
 
     a = np.asfortranarray(np.random.default_rng(0).random((4096, 4096), dtype=np.float32))
     c = np.zeros_like(a)
-    benchmark.pedantic(sgemm, args=(1.0, a, a, 0.0, c), kwargs={"overwrite_c": 1}, rounds=5, warmup_rounds=1)
+    benchmark.pedantic(
+        sgemm, args=(1.0, a, a, 0.0, c), kwargs={"overwrite_c": 1}, rounds=5, warmup_rounds=1
+    )
     benchmark.extra_info["flop"] = 2 * 4096**3
 
 

@@ -51,18 +51,27 @@ def print_table(report: dict) -> None:
         case, _, way = (b["param"] or "").rpartition("-")
         job = f"{b['group']} [{case}]" if case else b["group"]
         groups.setdefault(job, {})[way] = b
-    limits = {b["group"]: b for ways in groups.values() for b in ways.values() if b["group"].startswith("limit")}
+    limits = {
+        b["group"]: b
+        for ways in groups.values()
+        for b in ways.values()
+        if b["group"].startswith("limit")
+    }
     sgemm, read = limits["limit: sgemm 4096"], limits["limit: read 400 MB"]
     flops = sgemm["extra_info"]["flop"] / median(sgemm)
     bandwidth = read["extra_info"]["bytes"] / median(read)
-    print(f"\n{machine(report)}; sgemm {flops / 1e9:.0f} GFLOP/s, reading {bandwidth / 1e9:.0f} GB/s\n")
+    print(
+        f"\n{machine(report)}; sgemm {flops / 1e9:.0f} GFLOP/s, reading {bandwidth / 1e9:.0f} GB/s\n"
+    )
     print("| job | pyrec | best rival | ratio | limit | goal | memory taken: pyrec, rival |")
     print("|---|---|---|---|---|---|---|")
     for job, ways in groups.items():
         if "pyrec" not in ways:
             continue
         own = ways["pyrec"]
-        name, rival = min(((n, b) for n, b in ways.items() if n != "pyrec"), key=lambda pair: median(pair[1]))
+        name, rival = min(
+            ((n, b) for n, b in ways.items() if n != "pyrec"), key=lambda pair: median(pair[1])
+        )
         print(
             f"| {job} | {show(median(own))} | {show(median(rival))} ({name}) | {median(rival) / median(own):.1f} "
             f"| {floor(job, groups, flops, bandwidth)} | {show(GOALS[job] / 1e3) if job in GOALS else ''} "
@@ -76,7 +85,11 @@ def floor(job: str, groups: dict, flops: float, bandwidth: float) -> str:
         case = job[6:-1]
         inverse = ITEMS[case] ** 3 / flops
         gram = groups.get(f"gram [{case}]", {}).get("pyrec")
-        return f"{show(inverse + median(gram))} (inverse and Gram)" if gram else f"{show(inverse)} (inverse)"
+        return (
+            f"{show(inverse + median(gram))} (inverse and Gram)"
+            if gram
+            else f"{show(inverse)} (inverse)"
+        )
     if job.startswith(("top-100", "evaluation")):
         return f"{show(500 * 4 * ITEMS['20M'] / bandwidth)} (one read)"
     return ""

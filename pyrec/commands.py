@@ -39,7 +39,7 @@ def split_interactions(
         return weak_generalization(data, seed=seed, **_given(test_prop=amount))
     if kind is SplitKind.time:
         return temporal(data, **_given(test_prop=amount))
-    if isinstance(amount, float):
+    if heldout is not None and not heldout.is_integer():
         raise ValueError(f"--heldout must be a whole number with --split last, got {amount}")
     return leave_last_out(data, **_given(n=amount))
 

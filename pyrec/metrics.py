@@ -167,7 +167,7 @@ def catalogue_coverage(items: ArrayLike, n_items: int) -> float:
 def metric_names(metrics_list: Iterable[str]) -> list[str]:
     """Check a list of ``name@k`` strings and return it without repetitions."""
     if isinstance(metrics_list, str):
-        raise ValueError(f"metrics must be a list of names, got the single string {metrics_list!r}")
+        raise TypeError(f"metrics must be a list of names, got the single string {metrics_list!r}")
     names = list(dict.fromkeys(metrics_list))
     if not names:
         raise ValueError("metrics must name at least one metric, got an empty list")

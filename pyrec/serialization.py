@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -317,13 +318,12 @@ def _restore(
 
 
 def _parse_header(path: Path, text: str | None) -> dict[str, Any]:
-    try:
-        header = None if text is None else json.loads(text)
-    except json.JSONDecodeError:
-        header = None
-    if not isinstance(header, dict):
-        raise ValueError(f"{path} is a safetensors file that pyrec did not write: no pyrec header")
-    return header
+    header = None
+    with suppress(json.JSONDecodeError):
+        header = json.loads(text or "null")
+    if isinstance(header, dict):
+        return header
+    raise ValueError(f"{path} is a safetensors file that pyrec did not write: no pyrec header")
 
 
 def _check_format(path: Path, header: dict[str, Any], expected: str | None) -> None:

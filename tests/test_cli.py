@@ -305,7 +305,7 @@ class TestCommand:
     def test_as_a_process(self, demo, tmp_path):
         code = "import sys; from pyrec.cli import main; main()"
         command = [sys.executable, "-c", code, "evaluate", tmp_path / "none", demo / "split"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
         assert done.returncode == 1
         assert done.stderr == f"error: {tmp_path}/none does not exist\n"
 

@@ -22,7 +22,7 @@ def small(**changes):
 
 def assert_canonical(x):
     assert isinstance(x, sp.csr_array)
-    assert (x.data.dtype, x.indices.dtype, x.indptr.dtype) == (np.float32, np.int32, np.int64)
+    assert (x.data.dtype, x.indices.dtype, x.indptr.dtype) == (np.float32, np.int32, np.int32)
     assert len(x.data) == len(x.indices) == x.indptr[-1]
     for row in range(x.shape[0]):
         assert np.all(np.diff(x.indices[x.indptr[row] : x.indptr[row + 1]]) > 0)

@@ -356,7 +356,7 @@ class TestCorruptMatrices:
         ],
     )
     def test_is_refused_by_name(self, broken, parts):
-        with pytest.raises(ValueError, match="^x"):
+        with pytest.raises(ValueError, match=r"^x"):
             kernels.gram(broken(**parts))
 
     def test_native_boundary_checks_for_itself(self):

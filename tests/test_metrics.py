@@ -115,7 +115,7 @@ class TestMetrics:
             Metrics.compute(SCORES, RELEVANT[:, :3], ["hit@1"])
         with pytest.raises(ValueError, match="pred_scores must be"):
             Metrics.compute(SCORES[0], RELEVANT, ["hit@1"])
-        with pytest.raises(ValueError, match="the single string 'hit@1'"):
+        with pytest.raises(TypeError, match="the single string 'hit@1'"):
             Metrics.compute(SCORES, RELEVANT, "hit@1")
         with pytest.raises(ValueError, match="an empty list"):
             Metrics.compute(SCORES, RELEVANT, [])

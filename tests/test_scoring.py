@@ -279,7 +279,7 @@ class TestScore:
         """
         rng = np.random.default_rng(0)
         peaks = []
-        for n in (20_000, 250_000):
+        for n in (20_000, 400_000):
             # ids that do not compress, in one row group
             values = pa.array(rng.integers(0, 2**62, n * 20))
             lists = pa.FixedSizeListArray.from_arrays(values, 20)
@@ -288,8 +288,8 @@ class TestScore:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             peaks.append(float(done.stdout))
             assert pq.read_metadata(tmp_path / f"out{n}" / "part-00000.parquet").num_rows == n
-        # The larger file holds 35 MiB more of ids, and gives 26 MiB more of lists.
-        assert peaks[1] - peaks[0] < 30
+        # The larger file holds 58 MiB more of ids, and gives 43 MiB more of lists.
+        assert peaks[1] - peaks[0] < 40
 
 
 class TestErrors:

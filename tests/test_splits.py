@@ -154,6 +154,11 @@ def test_weak_generalization_leaves_something_to_everyone():
     assert counts["test_te"][0] == counts["valid_te"][1] == 0
 
 
+def test_shares_are_not_rounded_down_by_floating_point():
+    data = Interactions(np.ones((20, 100)), np.arange(20), np.arange(100))
+    assert weak_generalization(data, test_prop=0.29).test_te.n_interactions == 20 * 29
+
+
 def test_leave_last_out_takes_the_last_by_time_and_then_by_item():
     dense = np.ones((3, 5), bool)
     dense[1, 2:] = False

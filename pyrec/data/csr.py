@@ -26,8 +26,9 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
     Returns
     -------
     csr_array
-        float32 values, int64 ``indptr``, int32 ``indices``; every row sorted by column, duplicates
-        summed, explicit zeros removed.
+        float32 values; ``indptr`` and ``indices`` int32, or both int64 beyond 2^31 - 1 entries, as
+        SciPy's own routines need them; every row sorted by column, duplicates summed, explicit
+        zeros removed.
 
     Raises
     ------
@@ -67,8 +68,8 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
     check_range(indices, x.shape[1], f"{name}: column numbers")
     result = canonical(
         _float32(data),
-        np.ascontiguousarray(indices, np.int32),
-        np.ascontiguousarray(x.indptr, np.int64),
+        np.ascontiguousarray(indices),
+        np.ascontiguousarray(x.indptr),
         x.shape,
     )
     # min and max carry NaN: every value is seen, and nothing is allocated.
@@ -81,13 +82,17 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
 
 def csr(
     data: NDArray[np.float32],
-    indices: NDArray[np.int32],
-    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    indptr: NDArray[Any],
     shape: tuple[int, int],
 ) -> sp.csr_array:
-    """Wrap arrays as they are: SciPy's constructor would bring both index arrays to one type."""
+    """Wrap canonical arrays without SciPy's checks and copies."""
+    # Many of SciPy's routines fail when the two index arrays have different types.
+    index_type = np.int32 if len(indices) <= INT32_MAX else np.int64
     matrix: Any = sp.csr_array(shape, dtype=np.float32)
-    matrix.data, matrix.indices, matrix.indptr = data, indices, indptr
+    matrix.data = data
+    matrix.indices = indices.astype(index_type, copy=False)
+    matrix.indptr = indptr.astype(index_type, copy=False)
     matrix.has_sorted_indices = matrix.has_canonical_format = True
     result: sp.csr_array = matrix
     return result
@@ -95,8 +100,8 @@ def csr(
 
 def canonical(
     data: NDArray[np.float32],
-    indices: NDArray[np.int32],
-    indptr: NDArray[np.int64],
+    indices: NDArray[Any],
+    indptr: NDArray[Any],
     shape: tuple[int, int],
 ) -> sp.csr_array:
     """Sort, sum duplicates and remove zeros, each only where needed and never in place."""
@@ -106,8 +111,7 @@ def canonical(
     if not increases.all():
         summed = sp.csr_array((data, indices, indptr), shape=shape, copy=True)
         summed.sum_duplicates()
-        data = summed.data
-        indices, indptr = summed.indices.astype(np.int32), summed.indptr.astype(np.int64)
+        data, indices, indptr = summed.data, summed.indices, summed.indptr
     if np.count_nonzero(data) < len(data):
         nonzero = data != 0
         data, indices, indptr = data[nonzero], indices[nonzero], offsets_of(nonzero)[indptr]

@@ -112,7 +112,7 @@ class Interactions:
     Attributes
     ----------
     matrix : (n_users, n_items) csr_array
-        float32, int64 ``indptr``, int32 ``indices``, sorted, no duplicates, no zeros.
+        float32, sorted, no duplicates, no zeros (see `as_csr`).
     users, items : int64 arrays, or object arrays of str
     timestamps : int64 or float64 array, or None where unknown
     report : ReadReport or None

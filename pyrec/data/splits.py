@@ -334,7 +334,7 @@ def _lengths(data: Interactions) -> NDArray[np.int64]:
 
 def _share(lengths: NDArray[np.int64], share: float) -> NDArray[np.int64]:
     """``share`` of each length, rounded down, but between 1 and all but 1."""
-    # 0.7 * 10 is a little below 7 in floating point.
+    # 0.29 * 100 is a little below 29 in floating point.
     whole = np.floor(share * lengths + 1e-9).astype(np.int64)
     counts: NDArray[np.int64] = np.clip(whole, int(share > 0), np.maximum(lengths - 1, 0))
     return counts

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
 from pyrec.data.csr import as_csr
-from pyrec.kernels.threads import blas_threads, n_threads as resolve_threads
+from pyrec.kernels.threads import blas_threads
+from pyrec.kernels.threads import n_threads as resolve_threads
 
 __all__ = [
     "METRICS",
@@ -53,7 +54,7 @@ class TopK(NamedTuple):
 def gram(
     x: sp.sparray | sp.spmatrix,
     *,
-    dtype: type[np.float32] | type[np.float64] = np.float32,
+    dtype: type[np.float32 | np.float64] = np.float32,
     mirror: bool = True,
     n_threads: int | None = None,
 ) -> NDArray[Any]:
@@ -78,7 +79,7 @@ def gram(
     """
     c = as_csr(x)
     out = np.empty((c.shape[1], c.shape[1]), _float_type(dtype))
-    _core.gram(c.indptr, c.indices, c.data, out, mirror, resolve_threads(n_threads))
+    _core.gram(*_parts(c), out, mirror, resolve_threads(n_threads))
     return out
 
 
@@ -208,9 +209,7 @@ def topk_dense_weights(
     c, w, o = _dense_weights(x, weights, offset)
     result = _empty_result(c.shape[0], k)
     lists = _candidates(seen, deny, allow, c.shape[1])
-    _core.topk_dense_weights(
-        c.indptr, c.indices, c.data, w, o, *lists, *result, resolve_threads(n_threads)
-    )
+    _core.topk_dense_weights(*_parts(c), w, o, *lists, *result, resolve_threads(n_threads))
     return result
 
 
@@ -227,7 +226,7 @@ def scores_dense_weights(
     """
     c, w, o = _dense_weights(x, weights, offset)
     out = np.empty(c.shape, np.float32)
-    _core.scores_dense_weights(c.indptr, c.indices, c.data, w, o, out, resolve_threads(n_threads))
+    _core.scores_dense_weights(*_parts(c), w, o, out, resolve_threads(n_threads))
     return out
 
 
@@ -281,14 +280,18 @@ def ranking(
     out = np.empty((len(measures), len(lists)))
     _core.ranking(
         lists,
-        truth.indptr,
-        truth.indices,
+        *_parts(truth)[:2],
         truth.shape[1],
         measures,
         out,
         resolve_threads(n_threads),
     )
     return dict(zip(metrics, out, strict=True))
+
+
+def _parts(c: sp.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Return offsets, items and values in the types of the kernels; the offsets are copied, no more."""
+    return c.indptr.astype(np.int64), c.indices.astype(np.int32, copy=False), c.data
 
 
 def _dense_weights(
@@ -316,8 +319,8 @@ def _lists(items: Any, n_items: int, name: str) -> Lists:
     if items is None:
         return None
     if sp.issparse(items):
-        lists = as_csr(items, n_items, name)
-        return lists.indptr, lists.indices
+        offsets, numbers, _ = _parts(as_csr(items, n_items, name))
+        return offsets, numbers
     numbers = np.unique(np.asarray(items))
     if np.ndim(items) != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise TypeError(
@@ -336,9 +339,10 @@ def _empty_result(n: int, k: int) -> TopK:
     return TopK(np.empty((n, k), np.int32), np.empty((n, k), np.float32))
 
 
-def _float_type(dtype: Any) -> np.dtype:
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be float32 or float64, got {np.dtype(dtype)}")
+def _float_type(dtype: Any) -> np.dtype[Any]:
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
     return np.dtype(dtype)
 
 

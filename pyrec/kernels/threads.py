@@ -26,9 +26,7 @@ def n_threads(wanted: int | None = None) -> int:
         text = os.environ.get("PYREC_NUM_THREADS")
         if text is None:
             torch = sys.modules.get("torch")
-            return (
-                int(torch.get_num_threads()) if hasattr(torch, "get_num_threads") else usable_cpus()
-            )
+            return usable_cpus() if torch is None else int(torch.get_num_threads())
         if not text.strip().isdigit():
             raise ValueError(
                 f"PYREC_NUM_THREADS must be a whole number of at least 1, got {text!r}"

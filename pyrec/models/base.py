@@ -209,8 +209,9 @@ def _rows_of(items: Any, rows: slice, n: int, name: str) -> Any:
     """The block's part of lists that have a row a user; lists for all users as they are."""
     if not sp.issparse(items):
         return items
+    items = as_csr(items, name=name)
     if items.shape[0] != n:
         raise ValueError(
             f"{name} must have a row for each of the {n} histories, got {items.shape[0]}"
         )
-    return items.tocsr()[rows]
+    return items[rows]

@@ -169,11 +169,10 @@ class EASE(RecSysModel):
         """
         self._require_trained()
         numbers = self._item_numbers(items)
-        itself = sp.csr_array(
-            (np.ones(len(numbers), np.float32), (np.arange(len(numbers)), numbers)),
-            shape=(len(numbers), self.n_items),
-        )
-        return kernels.topk(self._weights()[numbers], k, itself)
+        ones, rows = np.ones(len(numbers), np.float32), np.arange(len(numbers))
+        weights = self._weights()
+        itself = sp.csr_array((ones, (rows, numbers)), shape=(len(numbers), len(weights)))
+        return kernels.topk(weights[numbers], k, itself)
 
     def explain(self, x: Any, items: ArrayLike) -> Explanation:
         """Return which of the user's items gave the scores of `items`, and how much.
