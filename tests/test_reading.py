@@ -82,6 +82,7 @@ FRAME = pl.DataFrame(ROWS, schema=["user_id", "item_id", "rating", "timestamp"],
         FRAME.with_columns(pl.lit(None).alias("title")),
         FRAME.cast({"user_id": pl.Int32, "item_id": pl.UInt64, "timestamp": pl.UInt32}),
         FRAME.cast({"user_id": pl.Float64, "item_id": pl.Int8}),
+        FRAME.cast({"user_id": pl.Decimal(38, 0), "timestamp": pl.Float64}),
         pa.table(
             {
                 "user_id": pa.array([3, 1, 3, 1], pa.int32()).dictionary_encode(),
@@ -276,6 +277,12 @@ def test_columns_of_the_wrong_type(columns, error, message):
     frame = pl.DataFrame({"user": [1], "item": [2], "rating": [3], "t": [4]} | columns)
     with pytest.raises(error, match=message):
         read_interactions(frame, min_rating=1)
+
+
+def test_columns_of_mixed_types():
+    mixed = FRAME.to_pandas().assign(user_id=[3, "x", 3, 1])
+    with pytest.raises(TypeError, match="pandas DataFrame could not be taken as Arrow columns"):
+        read_interactions(mixed)
 
 
 def test_later_rows_of_another_type(tmp_path):

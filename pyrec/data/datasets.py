@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import logging
 import os
 import re
 import shutil
-import urllib.error
-import urllib.request
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +83,8 @@ def _find(name: str, folders: list[Path]) -> Path | None:
 
 
 def _fetch(name: str, folders: list[Path], url: str) -> None:
+    from http.client import HTTPException  # the network's modules are slow to import
+
     address, target = f"{url}/{name}.zip", folders[-1]
     target.parent.mkdir(parents=True, exist_ok=True)
     archive = target.parent / f".{name}.{os.getpid()}.zip.part"
@@ -96,7 +93,7 @@ def _fetch(name: str, folders: list[Path], url: str) -> None:
             with _get(f"{address}.md5") as response:
                 expected = _checksum(response.read(10_000).decode("ascii", "replace"))
             got = _download(address, archive)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             raise FileNotFoundError(
                 f"{name} is not on this machine and {address} cannot be fetched ({error}). Put its "
                 f"ratings file, {' or '.join(_RATINGS)}, into "
@@ -116,18 +113,23 @@ def _fetch(name: str, folders: list[Path], url: str) -> None:
 
 
 def _get(address: str) -> Any:
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
     try:
-        return urllib.request.urlopen(address, timeout=_TIMEOUT_S)
-    except urllib.error.HTTPError as error:
+        return urlopen(address, timeout=_TIMEOUT_S)
+    except HTTPError as error:
         error.close()  # it holds the connection
         raise
 
 
 def _download(address: str, path: Path) -> str:
     """Write what lies at ``address`` to ``path``; return its MD5."""
+    from hashlib import md5
+
     from tqdm import tqdm
 
-    digest = hashlib.md5(usedforsecurity=False)
+    digest = md5(usedforsecurity=False)
     with _get(address) as response, path.open("wb") as file:
         size = int(response.headers.get("Content-Length") or 0) or None
         # disable=None: no bar where nobody watches a terminal.
@@ -149,7 +151,9 @@ def _checksum(text: str) -> str:
 
 def _unpack(archive: Path, target: Path, address: str) -> None:
     """Write the files wanted, by their own names only, the ratings last: they mean "complete"."""
-    with zipfile.ZipFile(archive) as opened:
+    from zipfile import ZipFile
+
+    with ZipFile(archive) as opened:
         members = {Path(member).name: member for member in opened.namelist()}
         ratings = [file for file in _RATINGS if file in members]
         if not ratings:

@@ -222,8 +222,9 @@ def _as_ids(column: pl.Series) -> pl.Series:
         column = column.fill_nan(None)
         if not (column == column.round()).all():
             raise TypeError("ids must be integers or text, got fractions")
-    elif not (dtype.is_integer() or dtype == pl.Null):
+    elif not (dtype.is_integer() or dtype == pl.Null or getattr(dtype, "scale", None) == 0):
         raise TypeError(f"ids must be integers or text, got {dtype}")
+    # What is left and wide, decimals without a fraction included, is checked for fitting int64.
     narrow = dtype in (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
     return column if narrow else column.cast(pl.Int64)
 

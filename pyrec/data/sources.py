@@ -75,10 +75,17 @@ def _frame(source: Any) -> Table:
     import polars as pl
 
     label = f"{type(source).__module__.split('.')[0]} {type(source).__name__}"
+
+    def to_polars(frame: Any) -> pl.DataFrame:
+        try:
+            return pl.DataFrame(frame)
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise TypeError(f"{label} could not be taken as Arrow columns: {error}") from error
+
     if hasattr(source, "iloc"):  # pandas converts column by column: only those needed, then
         columns = [name for name in source.columns if isinstance(name, str)]
-        return Table(label, columns, lambda names: pl.DataFrame(source[names]))
-    frame = pl.DataFrame(source)
+        return Table(label, columns, lambda names: to_polars(source[names]))
+    frame = to_polars(source)
     return Table(label, frame.columns, frame.select)
 
 

@@ -340,10 +340,10 @@ def _empty_result(n: int, k: int) -> TopK:
 
 
 def _float_type(dtype: Any) -> np.dtype[Any]:
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype must be float32 or float64, got {dtype}")
-    return np.dtype(dtype)
+    result: np.dtype[Any] = np.dtype(dtype)
+    if result not in (np.float32, np.float64):
+        raise TypeError(f"dtype must be float32 or float64, got {result}")
+    return result
 
 
 def _describe(x: Any) -> str:
