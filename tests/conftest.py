@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+# Child processes import the installed package too, not the sources in the folder they start from.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 
 @pytest.fixture
 def draw():

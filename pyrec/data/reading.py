@@ -80,7 +80,7 @@ def read_interactions(
     """Read who interacted with what.
 
     Users and items are numbered by ascending id, whatever the order of the rows. Only the columns
-    needed are read. Memory: about three times that of the result.
+    needed are read. Memory: about five times that of the result.
 
     Parameters
     ----------
