@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from pyrec import kernels
@@ -19,6 +18,8 @@ from pyrec.data import Interactions, as_csr
 from pyrec.metrics import deepest, metric_names
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from pyrec.models.base import RecSysModel
 
 __all__ = ["ValidFunc", "evaluate", "one_plus_random"]
@@ -229,6 +230,8 @@ def _metrics_of_ranks(ranks: NDArray[np.int64], k: int, names: list[str]) -> dic
     lists = np.full((len(ranks), k), -1, dtype=np.int32)
     found = np.flatnonzero((ranks >= 0) & (ranks < k))
     lists[found, ranks[found]] = 0
+    import scipy.sparse as sp
+
     relevant = sp.csr_array(np.ones((len(ranks), 1), dtype=np.float32))
     return kernels.ranking(lists, relevant, names)
 

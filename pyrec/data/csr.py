@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 INT32_MAX = np.iinfo(np.int32).max
 
@@ -38,6 +40,8 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
         If ``x`` has not two dimensions or not ``n_items`` columns, if its offsets or column numbers
         are corrupt, or if a value is NaN, infinite or beyond float32.
     """
+    import scipy.sparse as sp  # loading it takes longer than all of pyrec
+
     # By what they offer: Interactions and Histories are built on this module, and torch stays away.
     if hasattr(x, "matrix"):
         x = x.matrix
@@ -45,7 +49,7 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
         x = x.to_csr()
     elif hasattr(x, "detach"):
         x = _from_torch(x, name)
-    sparse: bool = sp.issparse(x)
+    sparse = is_sparse(x)
     if not sparse and not isinstance(x, np.ndarray):
         raise TypeError(
             f"{name} must be Interactions, Histories, a SciPy sparse matrix, a 2-D array or a "
@@ -80,6 +84,13 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
     return canonical_already
 
 
+def is_sparse(x: Any) -> bool:
+    """Whether `x` is a SciPy sparse matrix or array."""
+    import scipy.sparse as sp
+
+    return bool(sp.issparse(x))
+
+
 def csr(
     data: NDArray[np.float32],
     indices: NDArray[Any],
@@ -87,6 +98,8 @@ def csr(
     shape: tuple[int, int],
 ) -> sp.csr_array:
     """Wrap canonical arrays without SciPy's checks and copies."""
+    import scipy.sparse as sp
+
     # Many of SciPy's routines fail when the two index arrays have different types.
     index_type = np.int32 if len(indices) <= INT32_MAX else np.int64
     matrix: Any = sp.csr_array(shape, dtype=np.float32)
@@ -105,6 +118,8 @@ def canonical(
     shape: tuple[int, int],
 ) -> sp.csr_array:
     """Sort, sum duplicates and remove zeros, each only where needed and never in place."""
+    import scipy.sparse as sp
+
     increases = indices[1:] > indices[:-1]
     ends = indptr[1:-1]
     increases[ends[(ends > 0) & (ends < len(indices))] - 1] = True
@@ -120,8 +135,9 @@ def canonical(
 
 def _from_other(x: Any, name: str) -> sp.csr_array:
     """A dense array or another sparse format as CSR, checked before SciPy's C loops trust it."""
-    sparse: bool = sp.issparse(x)
-    if not sparse:
+    import scipy.sparse as sp
+
+    if not is_sparse(x):
         x = np.asarray(x)
         rows, columns = np.nonzero(x)
         values = x[rows, columns]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec.files import StrPath
@@ -18,6 +17,8 @@ from pyrec.serialization import decode_ids, encode_ids, read_tensors, write_tens
 from .csr import INT32_MAX, as_csr, canonical, check_offsets, check_range, csr, offsets_of
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
+
     from .reading import ReadReport
 
 __all__ = ["Histories", "Interactions"]
@@ -319,6 +320,8 @@ class Interactions:
         path = Path(folder) / _FILE
         tensors, header = read_tensors(path, _FORMAT)
         try:
+            import scipy.sparse as sp
+
             matrix = sp.csr_array(tuple(header["shape"]), dtype=np.float32)
             matrix.data, matrix.indices = tensors["values"], tensors["indices"]
             matrix.indptr = tensors["indptr"]

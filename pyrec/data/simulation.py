@@ -8,14 +8,16 @@ age of the item.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from .csr import INT32_MAX, csr, offsets_of
 from .interactions import Interactions
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = ["simulate", "simulated_genres"]
 
@@ -111,6 +113,8 @@ def simulated_genres(items: int = 1000, seed: int = 0) -> tuple[sp.csr_array, li
     for share in (0.5, 0.15):
         more = np.flatnonzero(rng.random(items) < share)
         has[more, rng.integers(len(_GENRES), size=len(more))] = True
+    import scipy.sparse as sp
+
     return sp.csr_array(has, dtype=np.float32), list(_GENRES)
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
-from pyrec.data.csr import as_csr
+from pyrec.data.csr import as_csr, is_sparse
 from pyrec.kernels.threads import blas_threads
 from pyrec.kernels.threads import n_threads as resolve_threads
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = [
     "METRICS",
@@ -318,7 +320,7 @@ def _lists(items: Any, n_items: int, name: str) -> Lists:
     """Return (offsets, items) of a list a row, (None, items) of one list for all rows, or None."""
     if items is None:
         return None
-    if sp.issparse(items):
+    if is_sparse(items):
         offsets, numbers, _ = _parts(as_csr(items, n_items, name))
         return offsets, numbers
     numbers = np.unique(np.asarray(items))

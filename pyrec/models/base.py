@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels, serialization
 from pyrec.data import Histories, Interactions, as_csr
+from pyrec.data.csr import is_sparse
 from pyrec.files import StrPath
 from pyrec.kernels import TopK as Recommendations
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = ["Explanation", "RecSysModel", "Recommendations"]
 
@@ -193,21 +196,21 @@ class RecSysModel:
 def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
     """Return `x` as CSR (see `as_csr`); a sampler's batches are stacked in their order, inputs only."""
     is_batches = isinstance(x, Iterable) and not (
-        isinstance(x, (Interactions, Histories, np.ndarray))
-        or sp.issparse(x)
-        or hasattr(x, "detach")
+        isinstance(x, (Interactions, Histories, np.ndarray)) or is_sparse(x) or hasattr(x, "detach")
     )
     if not is_batches:
         return as_csr(x, n_items, name)
     rows = [as_csr(batch[0] if isinstance(batch, tuple) else batch, n_items, name) for batch in x]
     if not rows:
         raise ValueError(f"{name} gave no batches")
+    import scipy.sparse as sp
+
     return as_csr(sp.vstack(rows, format="csr"), n_items, name)
 
 
 def _rows_of(items: Any, rows: slice, n: int, name: str) -> Any:
     """The block's part of lists that have a row a user; lists for all users as they are."""
-    if not sp.issparse(items):
+    if not is_sparse(items):
         return items
     items = as_csr(items, name=name)
     if items.shape[0] != n:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels
 from pyrec.machine import require_memory
 from pyrec.models.base import Explanation, Recommendations, RecSysModel, as_rows
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
 
 __all__ = ["EASE"]
 
@@ -167,6 +169,8 @@ class EASE(RecSysModel):
         Recommendations
             ``items`` int32 (n, k) without the item itself, ``scores`` the weights.
         """
+        import scipy.sparse as sp
+
         self._require_trained()
         numbers = self._item_numbers(items)
         ones, rows = np.ones(len(numbers), np.float32), np.arange(len(numbers))
@@ -264,7 +268,12 @@ def _inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
     """P = (XᵀX + λI)⁻¹; only its upper triangle is meaningful."""
     p = kernels.gram(x, mirror=False)
     p.flat[:: len(p) + 1] += np.float32(lam)
-    return kernels.spd_inverse(p, mirror=False)
+    try:
+        return kernels.spd_inverse(p, mirror=False)
+    except np.linalg.LinAlgError as error:
+        raise np.linalg.LinAlgError(
+            f"XᵀX + {lam:g} I cannot be inverted in float32 ({error}): use a larger lam"
+        ) from error
 
 
 def _dual_is_cheaper(x: sp.csr_array) -> bool:
