@@ -58,7 +58,6 @@ def test_ease(measured, interactions, way):
         pytest.skip(
             "a general inverse of 20,108 rows takes minutes; it is measured on the small set"
         )
-    # The first touch of fresh memory is the machine's cost, not the contender's: small warm-up round.
     weights = measured(WAYS[way], interactions, rounds=1 if large else 7, warmup=0 if large else 1)
     columns = np.arange(5)
     # (XᵀX + λI) b_j = XᵀX e_j + c e_j : the residual off the diagonal vanishes at the solution.

@@ -49,12 +49,10 @@ def torch_numpy(scores, test):
         }
 
 
-def irspack(scores, test, made=[]):  # noqa: B006 - its evaluator is built once, outside the rounds
+def irspack(scores, test):
     from irspack.evaluation import Evaluator
 
-    if not made:
-        made.append(Evaluator(sp.csr_matrix(test), cutoff=100, n_threads=THREADS))
-    core = made[0].core
+    core = Evaluator(sp.csr_matrix(test), cutoff=100, n_threads=THREADS).core
     values = {
         k: core.get_metrics_f32(scores, k, 0, THREADS, False).as_dict() for k in (100, 20, 50)
     }

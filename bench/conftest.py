@@ -48,10 +48,16 @@ def measured(benchmark):
     """measured(f, *args, rounds=n): run, time, and note how far memory rose above where it stood."""
 
     def run(f, *args, rounds=5, warmup=1):
+        result = []
+
+        def once():
+            result.clear()  # a round's result goes before the next round allocates its own
+            result.append(f(*args))
+
         before = _reset_peak()
-        result = benchmark.pedantic(f, args=args, rounds=rounds, warmup_rounds=warmup)
+        benchmark.pedantic(once, rounds=rounds, warmup_rounds=warmup)
         benchmark.extra_info["peak_mib"] = round((_status("VmHWM") - before) / 1024)
-        return result
+        return result[0]
 
     return run
 

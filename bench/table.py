@@ -63,7 +63,9 @@ def print_table(report: dict) -> None:
     print(
         f"\n{machine(report)}; sgemm {flops / 1e9:.0f} GFLOP/s, reading {bandwidth / 1e9:.0f} GB/s\n"
     )
-    print("| job | pyrec | best rival | ratio | limit | goal | memory taken: pyrec, rival |")
+    print(
+        "| job | pyrec | best rival | ratio | limit | goal | memory beyond the input: pyrec, rival |"
+    )
     print("|---|---|---|---|---|---|---|")
     for job, ways in groups.items():
         if "pyrec" not in ways:
@@ -101,7 +103,7 @@ def median(benchmark: dict) -> float:
 
 def memory(benchmark: dict) -> str:
     mib = benchmark["extra_info"].get("peak_mib")
-    return "" if mib is None else f"{mib:,} MiB"
+    return "" if mib is None else f"{mib:,} MiB" if mib >= 10 else "under 10 MiB"
 
 
 def show(seconds: float) -> str:

@@ -79,7 +79,7 @@ PYREC_CLONES float kth_largest(const float* values, std::int64_t n, std::int64_t
 // each would be mispredicted. Returns how many there are.
 PYREC_CLONES std::int64_t reaching_items(const float* scores, const float* lanes, const float* sets,
                                          const Shape& shape, float least, std::int32_t* visited,
-                                         std::int32_t* items) {
+                                         std::int32_t* items, Ahead& ahead) {
     std::int64_t n_sets = 0, n_lanes = 0, n_items = 0;
     for (std::int64_t s = 0; s < shape.n_groups * kLanes; ++s) {
         visited[n_sets] = static_cast<std::int32_t>(s);
@@ -89,6 +89,7 @@ PYREC_CLONES std::int64_t reaching_items(const float* scores, const float* lanes
     for (std::int64_t v = 0; v < n_sets; ++v) {
         const std::int64_t lane = visited[v] % kLanes, first = visited[v] / kLanes * shape.width;
         const std::int64_t last = std::min(first + shape.width, shape.n_blocks);
+        ahead.fetch(4);
         for (std::int64_t b = first; b < last; ++b) {
             reached[n_lanes] = static_cast<std::int32_t>(b * kLanes + lane);
             n_lanes += lanes[b * kLanes + lane] >= least;
@@ -97,6 +98,7 @@ PYREC_CLONES std::int64_t reaching_items(const float* scores, const float* lanes
     for (std::int64_t v = 0; v < n_lanes; ++v) {
         const std::int64_t first = reached[v] / kLanes * kBlock + reached[v] % kLanes;
         const std::int64_t last = std::min(first + kBlock, shape.n_items);
+        ahead.fetch(3);
         for (std::int64_t j = first; j < last; j += kLanes) {
             items[n_items] = static_cast<std::int32_t>(j);
             n_items += scores[j] >= least;
@@ -106,12 +108,14 @@ PYREC_CLONES std::int64_t reaching_items(const float* scores, const float* lanes
 }
 
 // sorted[number of smaller keys] = key: keys are distinct, because items are. n is a multiple of 4.
-PYREC_CLONES void counting_sort(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* sorted) {
+PYREC_CLONES void counting_sort(std::uint64_t* keys, std::int64_t n, std::int64_t k, std::uint64_t* sorted,
+                                Ahead& ahead) {
     constexpr std::uint64_t sign = std::uint64_t(1) << 63;  // signed comparisons are the vector ones
     std::int64_t* const x = reinterpret_cast<std::int64_t*>(keys);
     for (std::int64_t i = 0; i < n; ++i) keys[i] ^= sign;
     for (std::int64_t i = 0; i < n; i += 4) {
         std::int64_t p = 0, q = 0, r = 0, s = 0;
+        ahead.fetch(12);
 #pragma omp simd reduction(+ : p, q, r, s)
         for (std::int64_t j = 0; j < n; ++j) {
             p += x[j] < x[i];
@@ -140,8 +144,10 @@ Selector::Selector(std::int64_t n_items, std::int64_t k) : k_(k) {
 }
 
 void Selector::select(const float* scores, const Candidates& candidates, std::int64_t row,
-                      std::int32_t* items, float* best) {
+                      const float* next_scores, std::int32_t* items, float* best) {
     keys_.clear();
+    ahead_ = {reinterpret_cast<const char*>(next_scores),
+              reinterpret_cast<const char*>(next_scores ? next_scores + shape_.n_items : nullptr)};
     mark(candidates.seen, row);
     mark(candidates.deny, row);
     if (candidates.allow.present) {
@@ -209,8 +215,8 @@ void Selector::collect(const float* scores) {
     set_maxima(lanes_.data(), shape_.n_blocks, shape_.width, sets_.data());
     const auto n_sets = static_cast<std::int64_t>(sets_.size());
     const float least = n_sets < k_ ? kExcluded : kth_largest(sets_.data(), n_sets, k_, visited_.data());
-    const std::int64_t n =
-        reaching_items(scores, lanes_.data(), sets_.data(), shape_, least, visited_.data(), reached_.data());
+    const std::int64_t n = reaching_items(scores, lanes_.data(), sets_.data(), shape_, least, visited_.data(),
+                                          reached_.data(), ahead_);
     for (std::int64_t i = 0; i < n; ++i)
         push(scores[reached_[static_cast<std::size_t>(i)]], reached_[static_cast<std::size_t>(i)]);
 }
@@ -220,7 +226,7 @@ void Selector::write(const float* scores, std::int32_t* items, float* best) {
     const std::int64_t found = std::min(k_, n_keys);
     if (n_keys <= kCountingSort) {
         keys_.resize(static_cast<std::size_t>((n_keys + 3) / 4 * 4), ~std::uint64_t(0));
-        counting_sort(keys_.data(), static_cast<std::int64_t>(keys_.size()), found, sorted_.data());
+        counting_sort(keys_.data(), static_cast<std::int64_t>(keys_.size()), found, sorted_.data(), ahead_);
     } else {
         if (n_keys > found) std::nth_element(keys_.begin(), keys_.begin() + found, keys_.end());
         std::sort(keys_.begin(), keys_.begin() + found);

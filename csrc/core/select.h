@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/isa.h"
 #include "core/topk.h"
 
 namespace pyrec {
@@ -9,6 +10,16 @@ namespace pyrec {
 // How the items of a row are cut up: blocks of 64, groups of `width` blocks.
 struct Shape {
     std::int64_t n_items, n_blocks, n_groups, width;
+};
+
+// Fetches memory into the second-level cache bit by bit: selection computes, the row that comes next
+// can arrive meanwhile.
+struct Ahead {
+    const char *next, *end;
+
+    PYREC_INLINE void fetch(int lines) {
+        for (int i = 0; i < lines && next < end; ++i, next += 64) __builtin_prefetch(next, 0, 2);
+    }
 };
 
 // Selects the k best candidates of one score row after another, with memory of its own for one row.
@@ -22,8 +33,8 @@ class Selector {
     Selector(std::int64_t n_items, std::int64_t k);
 
     // Writes k items and scores; `row` says which of the candidate lists hold.
-    void select(const float* scores, const Candidates& candidates, std::int64_t row, std::int32_t* items,
-                float* best);
+    void select(const float* scores, const Candidates& candidates, std::int64_t row, const float* next_scores,
+                std::int32_t* items, float* best);
 
   private:
     void mark(const ItemLists& lists, std::int64_t row);
@@ -37,6 +48,7 @@ class Selector {
 
     Shape shape_;
     std::int64_t k_;
+    Ahead ahead_{nullptr, nullptr};
     std::vector<std::uint64_t> excluded_;          // a bit an item
     std::vector<float> lanes_, sets_;              // maxima
     std::vector<std::int32_t> visited_, reached_;  // working space of collect()

@@ -47,7 +47,8 @@ void topk(Matrix<const float> scores, const Candidates& candidates, Matrix<std::
     parallel_for(scores.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         Selector selector(scores.cols, items.cols);
         for (std::int64_t b = begin; b < end; ++b)
-            selector.select(scores.row(b), candidates, b, items.row(b), best.row(b));
+            selector.select(scores.row(b), candidates, b, b + 1 < end ? scores.row(b + 1) : nullptr,
+                            items.row(b), best.row(b));
     });
 }
 
@@ -60,7 +61,7 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
         std::vector<float> scores(static_cast<std::size_t>(weights.cols));
         for (std::int64_t b = begin; b < end; ++b) {
             score_row(x, b, weights, offset, scores.data());
-            selector.select(scores.data(), candidates, b, items.row(b), best.row(b));
+            selector.select(scores.data(), candidates, b, nullptr, items.row(b), best.row(b));
         }
     });
 }
