@@ -10,6 +10,7 @@ namespace pyrec {
 namespace {
 
 constexpr std::int64_t kTile = 64;
+constexpr std::int64_t kStrip = 4096;
 
 // The upper triangle of a row-major matrix is the lower one of BLAS's column-major view.
 char lower = 'L', left = 'L', plain = 'N', transposed = 'T', not_unit = 'N';
@@ -48,19 +49,35 @@ template <class T> void negate_upper(Matrix<T> a, int n_threads) {
     });
 }
 
+// A -= Z'Z for the rows x n panel Z, in strips of columns: OpenBLAS's syrk crashes at 30,000
+// columns (two threads, float32), its gemm does not.
+template <class T> void subtract_square(Matrix<T> a, int rows, T* z, const Blas<T>& blas) {
+    int n = static_cast<int>(a.rows);
+    T one = 1, minus_one = -1;
+    for (std::int64_t first = 0; first < a.rows; first += kStrip) {
+        const std::int64_t last = std::min(a.rows, first + kStrip);
+        int width = static_cast<int>(last - first), below = static_cast<int>(a.rows - last);
+        T *here = z + first * rows, *there = z + last * rows;
+        blas.syrk(&lower, &transposed, &width, &rows, &minus_one, here, &rows, &one, a.row(first) + first,
+                  &n);
+        if (below > 0)
+            blas.gemm(&transposed, &plain, &below, &width, &rows, &minus_one, there, &rows, here, &rows, &one,
+                      a.row(first) + last, &n);
+    }
+}
+
 // Sweeps the rows K = [first, first + m):  with A_KK = L L', Z = L^-1 A_K*, the others become
 // A - Z'Z, the panel A_KK^-1 A_K* = L^-T Z, the block -A_KK^-1. All rows swept, A is -A^-1.
 template <class T> std::int64_t sweep(Matrix<T> a, std::int64_t first, std::int64_t m, T* z,
                                       const Blas<T>& blas, int n_threads) {
     int n = static_cast<int>(a.rows), rows = static_cast<int>(m), info = 0;
     T* const corner = a.row(first) + first;
-    T one = 1, minus_one = -1;
+    T one = 1;
     blas.potrf(&lower, &rows, corner, &n, &info);
     if (info != 0) return first + info;
     gather_panel(a, first, m, z, n_threads);
     blas.trsm(&left, &lower, &plain, &not_unit, &rows, &n, &one, corner, &n, z, &rows);
-    // The zero columns of Z leave the block itself alone.
-    blas.syrk(&lower, &transposed, &n, &rows, &minus_one, z, &rows, &one, a.data, &n);
+    subtract_square(a, rows, z, blas);  // Z is zero in the block's own columns, which stay as they are
     blas.trsm(&left, &lower, &transposed, &not_unit, &rows, &n, &one, corner, &n, z, &rows);
     scatter_panel(a, first, m, z, n_threads);
     blas.potri(&lower, &rows, corner, &n, &info);

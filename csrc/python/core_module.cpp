@@ -48,6 +48,7 @@ template <class T> Blas<T> borrow(const py::dict& blas, const py::dict& lapack) 
     return {routine<decltype(Blas<T>::potrf)>(lapack, p + "potrf"),
             routine<decltype(Blas<T>::potri)>(lapack, p + "potri"),
             routine<decltype(Blas<T>::syrk)>(blas, p + "syrk"),
+            routine<decltype(Blas<T>::gemm)>(blas, p + "gemm"),
             routine<decltype(Blas<T>::trsm)>(blas, p + "trsm")};
 }
 
