@@ -113,9 +113,34 @@ class TestSpdInverse:
         with pytest.raises(np.linalg.LinAlgError, match="pivot 5 of 6 is not positive"):
             kernels.spd_inverse(a, block=block)
 
+    @pytest.mark.parametrize("block", [0, 3])
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_not_finite(self, block, value):
+        a = np.eye(6, dtype=np.float32)
+        a[1, 4] = value
+        with pytest.raises(np.linalg.LinAlgError, match="not positive definite"):
+            kernels.spd_inverse(a, block=block)
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.integers(0, 40), st.integers(0, 45), st.floats(0.5, 50), st.integers(0, 2**32 - 1))
+    def test_any_size_and_block(self, n, block, shift, seed):
+        factor = np.random.default_rng(seed).standard_normal((n, n))
+        a = factor.T @ factor + shift * np.eye(n)
+        expected = np.linalg.inv(a)
+        np.testing.assert_allclose(
+            kernels.spd_inverse(a, block=block), expected, rtol=1e-9, atol=1e-12
+        )
+
+    @pytest.mark.parametrize("block", [0, 64])
+    def test_threads_change_the_last_bits_at_most(self, block):
+        factor = np.random.default_rng(0).standard_normal((900, 400)).astype(np.float32)
+        a = factor.T @ factor
+        one, two = (kernels.spd_inverse(a.copy(), block=block, n_threads=n) for n in (1, 2))
+        np.testing.assert_allclose(one, two, rtol=0, atol=1e-6 * np.abs(one).max())
+
     def test_named_errors(self):
         with pytest.raises(
-            TypeError, match="a must be a float32 or float64 array, got int64 of shape"
+            TypeError, match="a must be a float32 or float64 matrix, got int64 of shape"
         ):
             kernels.spd_inverse(np.eye(3, dtype=np.int64))
         with pytest.raises(ValueError, match=r"a must be square, got shape \(2, 3\)"):
@@ -150,6 +175,16 @@ class TestSpdInverse:
             largest = np.abs(expected).max()
             np.testing.assert_allclose(a[i, i + 1 :], expected[1:], rtol=0, atol=1e-4 * largest)
 
+    @pytest.mark.slow
+    def test_float64_beyond_the_size_where_lapack_crashes(self):
+        """17,000 rows, 2.2 GiB."""
+        n = 17_000
+        a = np.zeros((n, n))
+        a.flat[:: n + 1] = 2.0
+        kernels.spd_inverse(a, mirror=False)
+        np.testing.assert_array_equal(np.diagonal(a), np.full(n, 0.5))
+        assert np.count_nonzero(a) == n
+
 
 class TestEaseWeights:
     @pytest.mark.parametrize("n", [1, 63, 65, 200])
@@ -160,6 +195,20 @@ class TestEaseWeights:
         np.fill_diagonal(expected, 0)
         p[np.tril_indices(n, -1)] = np.nan
         np.testing.assert_allclose(kernels.ease_weights(p), expected, rtol=1e-6)
+
+    def test_same_bits_for_any_number_of_threads(self):
+        p = np.random.default_rng(0).random((300, 300), dtype=np.float32)
+        p += 300 * np.eye(300, dtype=np.float32)
+        one, four = (kernels.ease_weights(p.copy(), n_threads=n) for n in (1, 4))
+        np.testing.assert_array_equal(one, four)
+
+    def test_named_errors(self):
+        with pytest.raises(TypeError, match=r"p must be a float32 array, got builtins\.list"):
+            kernels.ease_weights([[1.0]])
+        with pytest.raises(
+            TypeError, match="p must be a C-contiguous float32 array with 2 dimensions, got float64"
+        ):
+            kernels.ease_weights(np.eye(2))
 
 
 class TestTopk:
@@ -235,7 +284,7 @@ class TestTopk:
             kernels.topk(scores, 2, draw(3, 5))
         with pytest.raises(ValueError, match="seen must have a row for each of the 3 rows, got 2"):
             kernels.topk(scores, 2, draw(2, 4))
-        with pytest.raises(ValueError, match=r"deny must hold item numbers in 0\.\.3, got 0\.\.4"):
+        with pytest.raises(ValueError, match=r"deny must be in 0\.\.3, got 0\.\.4"):
             kernels.topk(scores, 2, deny=np.array([0, 4]))
         with pytest.raises(
             TypeError, match="allow must be a sparse matrix or a 1-D array of item numbers"
@@ -327,9 +376,38 @@ class TestRanking:
         with pytest.raises(ValueError, match="a metric must be name@k with a name of ndcg, recall"):
             kernels.ranking(np.zeros((1, 1), int), draw(1, 3), [name])
 
-    def test_items_out_of_range(self, draw):
-        with pytest.raises(ValueError, match=r"items must be in -1\.\.2, got 3"):
-            kernels.ranking(np.array([[0, 3]]), draw(1, 3), ["ndcg@2"])
+    @pytest.mark.parametrize(
+        "items",
+        [
+            np.array([[0, 3]]),
+            np.array([[-2, 0]]),
+            np.array([[2**32]]),
+            np.array([[2**63]], np.uint64),
+        ],
+    )
+    def test_items_out_of_range(self, draw, items):
+        """2^32 would become item 0 in int32."""
+        with pytest.raises(
+            ValueError, match=rf"items must be in -1\.\.2, got {items.min()}\.\.{items.max()}"
+        ):
+            kernels.ranking(items, draw(1, 3), ["ndcg@2"])
+
+    def test_items_that_are_no_numbers(self, draw):
+        with pytest.raises(TypeError, match="items must hold item numbers, got float64 of shape"):
+            kernels.ranking(np.array([[0.9]]), draw(1, 3), ["ndcg@2"])
+
+    @pytest.mark.slow
+    def test_offsets_beyond_2_to_the_31(self):
+        """More than 2^31 relevant items, 8 GiB: the last rows are found where they lie."""
+        n_items, n_rows = 50_000, 43_000
+        relevant = np.tile(np.arange(n_items, dtype=np.int32), n_rows)
+        offsets = np.arange(n_rows + 1, dtype=np.int64) * n_items
+        assert offsets[-1] > 2**31
+        items = np.zeros((n_rows, 2), np.int32)
+        items[-1] = -1
+        out = np.empty((1, n_rows))
+        _core.ranking(items, offsets, relevant, n_items, [(_core.Metric.hit, 2)], out, 2)
+        np.testing.assert_array_equal(out[0], np.arange(n_rows) < n_rows - 1)
 
 
 class TestCorruptMatrices:

@@ -59,12 +59,14 @@ class TestEveryModel:
         ):
             np.testing.assert_array_equal(first, second)
 
-    def test_one_thread_and_two_give_the_same_items(self, name, checkerboard, monkeypatch):
+    def test_one_thread_and_two_give_the_same_items(self, name, draw, monkeypatch):
+        x = draw(400, 90, 0.2, binary=False)
         results = []
         for n in ("1", "2"):
             monkeypatch.setenv("PYREC_NUM_THREADS", n)
-            results.append(trained(name, checkerboard).recommend(checkerboard, 9))
-        np.testing.assert_allclose(results[0].scores, results[1].scores, rtol=1e-6, atol=1e-6)
+            results.append(trained(name, x).recommend(x, 9))
+        np.testing.assert_array_equal(results[0].items, results[1].items)
+        np.testing.assert_allclose(results[0].scores, results[1].scores, rtol=1e-5, atol=1e-6)
 
     def test_no_seen_item_is_returned(self, name, checkerboard):
         items = trained(name, checkerboard).recommend(checkerboard, ITEMS).items
@@ -179,6 +181,14 @@ class TestEveryModel:
             MAKERS[name]().train(np.full((2, 3), np.nan))
         with pytest.raises(TypeError, match="train_data must be"):
             MAKERS[name]().train(3)
+        with pytest.raises(
+            TypeError, match="train_data must be one matrix or a sampler, got a tuple of 2"
+        ):
+            MAKERS[name]().train(
+                (checkerboard, checkerboard)
+            )  # evaluate's pair: training on what is held out
+        with pytest.raises(ValueError, match="was trained without item ids and the data has some"):
+            model.recommend(Interactions(checkerboard, np.arange(USERS), np.arange(ITEMS) + 1))
 
     def test_degenerate_training_data(self, name):
         for shape in ((0, 0), (0, 3), (3, 0), (1, 1)):
@@ -228,7 +238,7 @@ class TestEase:
         x = draw(400, 300)
         whole, blocked = models.EASE(10.0), models.EASE(10.0)
         whole.train(x)
-        monkeypatch.setattr(kernels.arrays, "_WHOLE_INVERSE_ROWS", 0)
+        monkeypatch.setattr(kernels.arrays, "_WHOLE_INVERSE_ROW_BYTES", 0)
         monkeypatch.setattr(kernels.arrays, "_INVERSE_BLOCK", 64)
         blocked.train(x)
         assert not np.array_equal(whole.weights, blocked.weights)  # it did go another way
@@ -312,14 +322,35 @@ class TestEase:
 
     def test_memory_is_checked_first(self, monkeypatch):
         monkeypatch.setattr("pyrec.machine.available_memory", lambda: 4 << 30)
-        message = r"EASE needs a 41,140 x 41,140 float32 matrix inverted in place, 6\.3 GiB; 4\.0 GiB are available"
+        message = r"EASE needs a 41,140 x 41,140 float32 matrix inverted in place, 6\.4 GiB; 4\.0 GiB are available"
         with pytest.raises(MemoryError, match=message):
             models.EASE().train(sp.csr_array((50_000, 41_140)))
 
-    def test_a_matrix_too_weak_for_float32_is_named(self):
-        x = sp.csr_array(np.ones((5000, 3), np.float32) * 1e4)
-        with pytest.raises(np.linalg.LinAlgError, match="use a larger lam"):
-            models.EASE(1e-6).train(x)
+    @pytest.mark.parametrize(
+        ("x", "lam"),
+        [
+            (np.full((5000, 3), 1e4), 1e-6),  # λ vanishes in the sum
+            (np.full((2, 3), 1e20), 1.0),  # the Gram matrix overflows
+            (np.random.default_rng(0).random((40, 500)) < 0.2, 1e-4),  # weights wrong by a third
+        ],
+    )
+    def test_what_float32_cannot_hold_is_named(self, x, lam):
+        with (
+            pytest.raises(np.linalg.LinAlgError, match="use a larger lam"),
+            np.errstate(over="ignore"),
+        ):
+            models.EASE(lam).train(np.asarray(x, np.float32))
+
+    def test_the_dual_form_beyond_float32_is_named(self, draw, monkeypatch):
+        monkeypatch.setattr(linear, "_dual_is_cheaper", lambda x: True)
+        with (
+            pytest.raises(np.linalg.LinAlgError, match="use a larger lam"),
+            np.errstate(over="ignore"),
+        ):
+            models.EASE(1e-300).train(draw(5, 30, 0.3))
+
+    def test_the_dual_form_is_not_taken_for_twice_the_memory(self):
+        assert not linear._dual_is_cheaper(sp.csr_array((45_000, 60_000)))
 
     @pytest.mark.data
     @pytest.mark.parametrize("lam", [100.0, 1320.0])

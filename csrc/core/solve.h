@@ -7,7 +7,7 @@ namespace pyrec {
 // Inverts a symmetric positive-definite matrix in place; reads and writes the upper triangle only.
 // Returns 0, or the 1-based place of the pivot that was not positive (then `a` is spoilt).
 // block 0: LAPACK's potrf and potri on the whole matrix. Otherwise the symmetric sweep by blocks of
-// that many rows, which takes the same n^3 operations, almost all of them in syrk, and a panel of
+// that many rows, which takes the same n^3 operations, almost all of them in gemm, and a panel of
 // block x n beside the matrix.
 // The products run on BLAS's own threads: results may differ in the last bits with their number.
 template <class T>

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <limits>
 #include <string>
 
 #include "core/view.h"
@@ -80,6 +81,8 @@ inline Csr csr(const py::array& indptr, const py::array& indices, const py::arra
     const auto i = vector<const std::int32_t>(indices, (name + ".indices").c_str());
     const auto v = vector<const float>(values, (name + ".data").c_str());
     check_lists(p, i, n_items, name);
+    require(p.size - 1 <= std::numeric_limits<std::int32_t>::max(),
+            name + " must have fewer than 2^31 rows, got " + std::to_string(p.size - 1));
     require(i.size == v.size, name + ".indices and " + name + ".data must have the same length, got " +
                                   std::to_string(i.size) + " and " + std::to_string(v.size));
     return {p.size - 1, n_items, p.data, i.data, v.data};

@@ -39,8 +39,9 @@ __all__ = [
 METRICS = tuple(_core.Metric.__members__)
 """Names of the ranking metrics."""
 
-# OpenBLAS's spotrf crashes at 29,858 rows (float32, two threads); it was run up to 26,000.
-_WHOLE_INVERSE_ROWS = 26_000
+# OpenBLAS's potrf was run up to 26,000 rows of float32 and crashes at 29,858; its syrk crashes at
+# 17,000 rows of float64 (two threads): what counts is the bytes of a row.
+_WHOLE_INVERSE_ROW_BYTES = 26_000 * 4
 _INVERSE_BLOCK = 768
 
 Lists = tuple[NDArray[np.int64] | None, NDArray[np.int32]] | None
@@ -97,8 +98,8 @@ def spd_inverse(
     mirror : bool
         False leaves what was below the diagonal: enough for `ease_weights`.
     block : int, optional
-        Rows inverted at a time. By default the whole matrix by LAPACK up to 26,000 rows, blocks of
-        768 beyond, where OpenBLAS's Cholesky factorisation crashes. 0 means the whole matrix.
+        Rows inverted at a time. By default the whole matrix by LAPACK up to 26,000 rows (float64:
+        13,000), blocks of 768 beyond, where OpenBLAS crashes. 0 means the whole matrix.
 
     Returns
     -------
@@ -108,7 +109,7 @@ def spd_inverse(
     Raises
     ------
     numpy.linalg.LinAlgError
-        When `a` is not positive definite; its content is then lost.
+        When `a` is not positive definite, or not finite; its content is then lost.
 
     Notes
     -----
@@ -118,10 +119,11 @@ def spd_inverse(
     """
     from scipy.linalg import cython_blas, cython_lapack
 
-    if not isinstance(a, np.ndarray) or a.dtype not in (np.float32, np.float64):
-        raise TypeError(f"a must be a float32 or float64 array, got {_describe(a)}")
+    if not isinstance(a, np.ndarray) or a.ndim != 2 or a.dtype not in (np.float32, np.float64):
+        raise TypeError(f"a must be a float32 or float64 matrix, got {_describe(a)}")
     if block is None:
-        block = 0 if len(a) <= _WHOLE_INVERSE_ROWS else _INVERSE_BLOCK
+        whole = a.shape[-1] * a.itemsize <= _WHOLE_INVERSE_ROW_BYTES
+        block = 0 if whole else _INVERSE_BLOCK
     if block < 0:
         raise ValueError(f"block must be at least 0, got {block}")
     threads = resolve_threads(n_threads)
@@ -133,15 +135,25 @@ def spd_inverse(
         raise np.linalg.LinAlgError(
             f"the matrix is not positive definite: pivot {pivot} of {len(a)} is not positive"
         )
+    # LAPACK passes NaN on without a word.
+    diagonal = np.diagonal(a)
+    if not np.isfinite(diagonal).all() or (diagonal <= 0).any():
+        raise np.linalg.LinAlgError("the matrix is not positive definite, or not finite")
     return a
 
 
 def ease_weights(p: NDArray[np.float32], *, n_threads: int | None = None) -> NDArray[np.float32]:
     """Turn P = (XᵀX + λI)⁻¹ into the weights of EASE, in place.
 
-    B_ij = -P_ij / P_jj for i ≠ j, and B_jj = 0 (Steck 2019, equation 8). Only the upper triangle of
-    `p` is read.
+    B_ij = -P_ij / P_jj for i ≠ j, and B_jj = 0 (Steck 2019, equation 8).
+
+    Parameters
+    ----------
+    p : (m, m) C-contiguous float32 array
+        Only its upper triangle is read. It is overwritten, and returned.
     """
+    if not isinstance(p, np.ndarray):
+        raise TypeError(f"p must be a float32 array, got {_describe(p)}")
     _core.ease_weights(p, resolve_threads(n_threads))
     return p
 
@@ -264,7 +276,7 @@ def ranking(
     Parameters
     ----------
     items : (n, d) integer array
-        Item numbers, best first; -1 pads. A metric whose k exceeds d uses the d there are.
+        Distinct item numbers, best first; -1 pads. A metric whose k exceeds d uses the d there are.
     relevant : (n, m) sparse matrix
         Its non-zero pattern tells the relevant items.
     metrics : sequence of str
@@ -275,10 +287,11 @@ def ranking(
         NaN in every metric for a row with nothing relevant.
     """
     measures = [(getattr(_core.Metric, name), k) for name, k in map(parse_metric, metrics)]
-    lists = np.ascontiguousarray(items, dtype=np.int32)
+    truth = as_csr(relevant, name="relevant")
+    lists = np.asarray(items)
     if lists.ndim != 2:
         raise ValueError(f"items must have 2 dimensions, got shape {lists.shape}")
-    truth = as_csr(relevant, name="relevant")
+    lists = np.ascontiguousarray(_in_range(lists, -1, truth.shape[1], "items"), dtype=np.int32)
     out = np.empty((len(measures), len(lists)))
     _core.ranking(
         lists,
@@ -323,16 +336,25 @@ def _lists(items: Any, n_items: int, name: str) -> Lists:
     if is_sparse(items):
         offsets, numbers, _ = _parts(as_csr(items, n_items, name))
         return offsets, numbers
-    numbers = np.unique(np.asarray(items))
-    if np.ndim(items) != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+    if np.ndim(items) != 1:
         raise TypeError(
             f"{name} must be a sparse matrix or a 1-D array of item numbers, got {_describe(items)}"
         )
-    if numbers.size and not 0 <= numbers[0] <= numbers[-1] < n_items:
-        raise ValueError(
-            f"{name} must hold item numbers in 0..{n_items - 1}, got {numbers[0]}..{numbers[-1]}"
-        )
+    numbers = np.unique(_in_range(np.asarray(items), 0, n_items, name))
     return None, numbers.astype(np.int32)
+
+
+def _in_range(numbers: NDArray[Any], least: int, n_items: int, name: str) -> NDArray[Any]:
+    """Return item numbers that may be narrowed to int32; a cast would wrap others around."""
+    if numbers.size == 0:
+        return numbers.astype(np.int32)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(f"{name} must hold item numbers, got {_describe(numbers)}")
+    if not least <= numbers.min() <= numbers.max() < n_items:
+        raise ValueError(
+            f"{name} must be in {least}..{n_items - 1}, got {numbers.min()}..{numbers.max()}"
+        )
+    return numbers
 
 
 def _empty_result(n: int, k: int) -> TopK:

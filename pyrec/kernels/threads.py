@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from pyrec.machine import usable_cpus
 
+# More never helps, and beyond the native type the boundary would refuse it.
+_MOST = 4096
+
 __all__ = ["blas_threads", "n_threads"]
 
 
@@ -34,7 +37,7 @@ def n_threads(wanted: int | None = None) -> int:
         wanted = int(text)
     if wanted < 1:
         raise ValueError(f"the number of threads must be at least 1, got {wanted}")
-    return int(wanted)
+    return min(int(wanted), _MOST)
 
 
 @contextmanager

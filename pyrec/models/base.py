@@ -122,16 +122,12 @@ class RecSysModel:
         if condition is not None:
             raise ValueError(f"{type(self).__name__} takes no condition")
         histories = self._histories(x)
-        parts = [
-            self._topk(
-                histories[rows],
-                k,
-                histories[rows] if remove_seen else None,
-                _rows_of(allow, rows, histories.shape[0], "allow"),
-                _rows_of(deny, rows, histories.shape[0], "deny"),
-            )
-            for rows in self._blocks(histories.shape[0])
-        ]
+        n = histories.shape[0]
+        parts = []
+        for rows in self._blocks(n):
+            block = histories if rows == slice(0, n) else histories[rows]
+            lists = _rows_of(allow, rows, n, "allow"), _rows_of(deny, rows, n, "deny")
+            parts.append(self._topk(block, k, block if remove_seen else None, *lists))
         return (
             parts[0]
             if len(parts) == 1
@@ -157,14 +153,22 @@ class RecSysModel:
         step = self._block_rows()
         return [slice(begin, min(begin + step, n)) for begin in range(0, n, step)] or [slice(0, 0)]
 
+    def aligned(self, data: Interactions) -> tuple[Interactions, int]:
+        """Return `data` with the model's items as its columns, and how many interactions that dropped.
+
+        A model without item ids takes the item numbers 0..n_items - 1 as ids.
+        """
+        self._require_trained()
+        ids = np.arange(self.n_items or 0) if self.item_ids is None else self.item_ids
+        if self.item_ids is None and not np.isin(data.items, ids).all():
+            raise ValueError(
+                f"this {type(self).__name__} was trained without item ids and the data has some: "
+                "train it on Interactions, or pass the matrix"
+            )
+        return data.align(ids)
+
     def _histories(self, x: Any, name: str = "x") -> sp.csr_array:
-        if (
-            isinstance(x, Interactions)
-            and self.item_ids is not None
-            and not np.array_equal(x.items, self.item_ids)
-        ):
-            x, _ = x.align(self.item_ids)
-        return as_rows(x, self.n_items, name)
+        return as_rows(self.aligned(x)[0] if isinstance(x, Interactions) else x, self.n_items, name)
 
     def _item_numbers(self, items: ArrayLike, ndim: int = 1) -> NDArray[np.int64]:
         numbers = np.asarray(items)
@@ -195,12 +199,17 @@ class RecSysModel:
 
 def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
     """Return `x` as CSR (see `as_csr`); a sampler's batches are stacked in their order, inputs only."""
+    if isinstance(x, tuple):
+        raise TypeError(f"{name} must be one matrix or a sampler, got a tuple of {len(x)}")
     is_batches = isinstance(x, Iterable) and not (
         isinstance(x, (Interactions, Histories, np.ndarray)) or is_sparse(x) or hasattr(x, "detach")
     )
     if not is_batches:
         return as_csr(x, n_items, name)
-    rows = [as_csr(batch[0] if isinstance(batch, tuple) else batch, n_items, name) for batch in x]
+    rows = [
+        as_csr(batch[0] if isinstance(batch, (tuple, list)) else batch, n_items, name)
+        for batch in x
+    ]
     if not rows:
         raise ValueError(f"{name} gave no batches")
     import scipy.sparse as sp

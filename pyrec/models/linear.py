@@ -19,6 +19,10 @@ __all__ = ["EASE"]
 
 # Histories scored in one native call: short enough to be interrupted.
 _ROWS = 8192
+# Items whose rows of P are made at a time in the dual form.
+_DUAL_ROWS = 256
+# What (XᵀX + λI) P may differ from the identity: beyond it float32 has lost the weights.
+_LARGEST_RESIDUAL = 1e-2
 # A multiply-add of a sparse product costs about as much as this many operations of a dense one.
 _SPARSE_COST = 100
 
@@ -92,6 +96,8 @@ class EASE(RecSysModel):
         ------
         MemoryError
             When the weight matrix does not fit; raised before anything large is allocated.
+        numpy.linalg.LinAlgError
+            When λ is too small against XᵀX for float32.
 
         Notes
         -----
@@ -100,13 +106,14 @@ class EASE(RecSysModel):
         the same weights for less work.
         """
         x = as_rows(train_data, name="train_data")
+        dual = _dual_is_cheaper(x)
         n_users, n_items = x.shape
-        work = 8 * n_users**2 + 16 * n_users * _DUAL_ROWS if _dual_is_cheaper(x) else 8 * x.nnz
-        require_memory(
-            4 * n_items**2 + work,
-            f"EASE needs a {n_items:,} x {n_items:,} float32 matrix inverted in place",
-        )
-        p = _dual_inverse(x, self.lam) if _dual_is_cheaper(x) else _inverse(x, self.lam)
+        matrix = f"EASE needs a {n_items:,} x {n_items:,} float32 matrix"
+        if dual:
+            require_memory(_dual_bytes(x), f"{matrix} and a {n_users:,} x {n_users:,} float64 one")
+        else:
+            require_memory(_primal_bytes(x), f"{matrix} inverted in place")
+        p = _dual_inverse(x, self.lam) if dual else _inverse(x, self.lam)
         self.weights = kernels.ease_weights(p)
         self._train_x = x
         self._take_items(train_data, x)
@@ -221,6 +228,8 @@ class EASE(RecSysModel):
         self, parameters: dict[str, Any], tensors: dict[str, NDArray[Any]], n_items: int
     ) -> None:
         weights = tensors["weights"]
+        if len(tensors) > 1:
+            raise ValueError(f"unknown arrays: {', '.join(sorted(tensors.keys() - {'weights'}))}")
         if weights.shape != (n_items, n_items) or weights.dtype != np.float32:
             raise ValueError(
                 f"weights must be float32 of shape ({n_items}, {n_items}), got {weights.dtype} of shape {weights.shape}"
@@ -261,25 +270,52 @@ class EASE(RecSysModel):
         return x[numbers.astype(np.int64)]
 
 
-_DUAL_ROWS = 256  # items whose rows of P are made at a time
-
-
 def _inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
     """P = (XᵀX + λI)⁻¹; only its upper triangle is meaningful."""
     p = kernels.gram(x, mirror=False)
     p.flat[:: len(p) + 1] += np.float32(lam)
     try:
-        return kernels.spd_inverse(p, mirror=False)
+        kernels.spd_inverse(p, mirror=False)
     except np.linalg.LinAlgError as error:
         raise np.linalg.LinAlgError(
             f"XᵀX + {lam:g} I cannot be inverted in float32 ({error}): use a larger lam"
         ) from error
+    residual = _residual(x, lam, p)
+    if not residual < _LARGEST_RESIDUAL:
+        raise np.linalg.LinAlgError(
+            f"XᵀX + {lam:g} I is too near to singular for float32 (the inverse is off by "
+            f"{residual:.1g}): use a larger lam"
+        )
+    return p
+
+
+def _residual(x: sp.csr_array, lam: float, p: NDArray[np.float32]) -> float:
+    """The largest entry of (XᵀX + λI) p_j - e_j over some columns j, spread over the catalogue."""
+    columns = np.unique(np.linspace(0, len(p) - 1, min(len(p), 4)).astype(np.int64))
+    some = np.empty((len(columns), len(p)))
+    for row, j in zip(some, columns, strict=True):
+        row[:j], row[j:] = p[:j, j], p[j, j:]
+    off = (x.T @ (x @ some.T)).T + lam * some
+    off[np.arange(len(columns)), columns] -= 1.0
+    return float(np.abs(off).max(initial=0.0))
 
 
 def _dual_is_cheaper(x: sp.csr_array) -> bool:
     """Whether the n_users x n_users inverse in float64 and its sparse products are less work than n_items³."""
     n_users, n_items = x.shape
-    return 2 * n_users**3 + _SPARSE_COST * x.nnz * (n_users + n_items) < n_items**3
+    work = 2 * n_users**3 + _SPARSE_COST * x.nnz * (n_users + n_items)
+    return work < n_items**3 and _dual_bytes(x) < 1.5 * _primal_bytes(x)
+
+
+def _primal_bytes(x: sp.csr_array) -> int:
+    """P, and what `gram` and the blocked inverse take beside it."""
+    return 4 * int(x.shape[1]) ** 2 + max(8 * x.nnz, 4 * 768 * int(x.shape[1]))
+
+
+def _dual_bytes(x: sp.csr_array) -> int:
+    """P, the float64 inverse, blocks of rows in float64, and copies of x."""
+    n_users, n_items = map(int, x.shape)
+    return 4 * n_items**2 + 8 * n_users**2 + 8 * _DUAL_ROWS * (n_users + 4 * n_items) + 40 * x.nnz
 
 
 def _dual_inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
@@ -298,4 +334,6 @@ def _dual_inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
         places = np.arange(len(block))
         block[places, begin + places] += 1.0
         p[begin : begin + len(block)] = block / lam
+    if not np.isfinite(p.diagonal()).all():
+        raise np.linalg.LinAlgError(f"(XᵀX + {lam:g} I)⁻¹ is beyond float32: use a larger lam")
     return p

@@ -47,3 +47,5 @@ class Popularity(RecSysModel):
     ) -> None:
         if tensors:
             raise ValueError(f"unknown arrays: {', '.join(sorted(tensors))}")
+        if parameters:
+            raise ValueError(f"unknown parameters: {', '.join(sorted(parameters))}")
