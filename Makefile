@@ -34,8 +34,8 @@ $(VENV)/installed-%: $(VENV)/installed
 	touch $@
 
 demo: install
-	rm -rf demo
-	mkdir demo
+	rm -rf demo/split demo/recommendations
+	mkdir -p demo
 	$(if $(DATA),,$(BIN)/pyrec simulate --out demo/data --users 20000 --items 5000 --interactions 1000000)
 	$(BIN)/pyrec prepare "$(RATINGS)" --out demo/split --min-user 5
 	$(BIN)/pyrec train Popularity demo/split --out demo/popularity.safetensors

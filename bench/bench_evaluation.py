@@ -34,10 +34,13 @@ def torch_numpy(scores, test):
     """One torch.topk for all metrics, then NumPy."""
     import torch
 
-    top = torch.topk(torch.from_numpy(scores), 100).indices.numpy()
-    relevant = np.zeros(scores.shape, bool)
+    return numpy_metrics(torch.topk(torch.from_numpy(scores), 100).indices.numpy(), test)
+
+
+def numpy_metrics(items, test):
+    relevant = np.zeros(test.shape, bool)
     relevant[test.nonzero()] = True
-    hits = np.take_along_axis(relevant, top, 1)
+    hits = np.take_along_axis(relevant, items, 1)
     n = np.diff(test.indptr)
     discount = 1 / np.log2(np.arange(2, 102))
     ideal = np.append(0, np.cumsum(discount))[np.minimum(n, 100)]
@@ -77,3 +80,14 @@ def test_evaluation(measured, batch, way):
     )
     if way != "irspack":  # its recall divides by all relevant items
         np.testing.assert_allclose(values["recall@50"], expected["recall@50"])
+
+
+@pytest.mark.benchmark(group="ranking of 500 lists of 100")
+@pytest.mark.parametrize("way", ["pyrec", "numpy"])
+def test_ranking(measured, batch, way):
+    scores, test = batch
+    items = kernels.topk(scores, 100).items.astype(np.int64)
+    ways = {"pyrec": lambda i, t: kernels.ranking(i, t, METRICS), "numpy": numpy_metrics}
+    values, expected = measured(ways[way], items, test, rounds=20), numpy_metrics(items, test)
+    for name in METRICS:
+        np.testing.assert_allclose(values[name], expected[name])

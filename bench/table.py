@@ -84,6 +84,8 @@ def print_table(report: dict) -> None:
 
 def floor(job: str, groups: dict, flops: float, bandwidth: float) -> str:
     """The time that the operations, or the bytes, of a job take at the measured limits."""
+    if job.startswith("inverse"):
+        return f"{show(ITEMS['1M'] ** 3 / flops)} (n³ operations)"
     if job.startswith("EASE ["):
         case = job[6:-1]
         inverse = ITEMS[case] ** 3 / flops

@@ -28,4 +28,6 @@ def real_data():
     folder = os.environ.get("PYREC_DATA")
     if not folder:
         pytest.skip("PYREC_DATA names no folder of real data sets")
+    if not Path(folder).is_dir():
+        pytest.fail(f"PYREC_DATA names {folder}, which is no folder")
     return Path(folder)

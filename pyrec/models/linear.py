@@ -118,6 +118,9 @@ class EASE(RecSysModel):
         self._train_x = x
         self._take_items(train_data, x)
 
+    def __repr__(self) -> str:
+        return f"EASE(lam={self.lam:g})"
+
     @property
     def model(self) -> ScoreRows | None:
         """S = XB of the training users, a row at a time on demand; None before training."""

@@ -15,6 +15,9 @@ __all__ = ["Popularity"]
 class Popularity(RecSysModel):
     """Recommends what most training users have: the score of an item is its number of users."""
 
+    def __repr__(self) -> str:
+        return "Popularity()"
+
     def train(self, train_data: Any) -> None:
         """Count the users of each item.
 
