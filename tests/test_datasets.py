@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import reference
 
 from pyrec.data import datasets, strong_generalization
 
@@ -241,26 +242,27 @@ def test_simulated_order_means_something():
     assert np.corrcoef(early, late)[0, 1] < 0.9
 
 
-def ndcg(scores, tr, te, k=100):
-    scores[tr.toarray() > 0] = -np.inf
-    top = np.argsort(-scores, axis=1)[:, :k]
-    gains = np.take_along_axis(te.toarray() > 0, top, 1) / np.log2(np.arange(2, k + 2))
-    ideal = np.cumsum(1 / np.log2(np.arange(2, k + 2)))
-    return np.mean(gains.sum(1) / ideal[np.minimum(np.diff(te.indptr), k) - 1])
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_item_weights_beat_popularity_on_simulated_data(seed):
     split = strong_generalization(datasets.simulate(seed=seed))
-    x = split.train.matrix.astype(np.float64)
-    inverse = np.linalg.inv((x.T @ x).toarray() + 100 * np.eye(x.shape[1]))
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0)
-    tr, te = split.test_tr.matrix, split.test_te.matrix
-    ease = ndcg(tr @ weights, tr, te)
-    popularity = ndcg(np.tile(np.asarray(x.sum(0)).ravel(), (tr.shape[0], 1)), tr, te)
+    x, tr, te = (part.matrix.toarray() > 0 for part in (split.train, split.test_tr, split.test_te))
+
+    def ndcg(scores):
+        lists, _ = reference.topk(scores, 100, seen=tr)
+        wanted = [set(np.flatnonzero(row)) for row in te]
+        values = [reference.ranking(*pair, "ndcg", 100) for pair in zip(lists, wanted, strict=True)]
+        return np.mean(values)
+
+    popularity = ndcg(np.tile(x.sum(0), (len(tr), 1)))
     assert 0.15 < popularity < 0.35
-    assert ease > 1.5 * popularity
+    assert ndcg(tr @ reference.ease(x, 100)) > 1.5 * popularity
+
+
+@pytest.mark.parametrize("function", [datasets.simulate, datasets.simulated_genres])
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+def test_impossible_seeds(function, seed):
+    with pytest.raises(ValueError, match=f"seed must be a whole number, at least 0, got {seed}"):
+        function(seed=seed)
 
 
 def test_genres_are_those_of_the_simulation():

@@ -320,6 +320,37 @@ def test_filter_reaches_the_fixed_point(dense, min_user, min_item):
     np.testing.assert_array_equal(core.timestamps, time_of[left])
 
 
+def test_filter_adds_up_what_it_dropped():
+    report = ReadReport(["f"], {"user": "u"}, 7, {}, 0, 4, 3, 7, [])
+    dense = np.array([[1, 1, 0], [1, 1, 0], [1, 0, 0], [1, 0, 1]])
+    data = Interactions(dense, [1, 2, 3, 4], [5, 6, 7], report=report)
+    by_user, by_item = "filter(min_user=2, min_item=0)", "filter(min_user=0, min_item=2)"
+    data = data.filter(min_user=2)
+    assert data.report.dropped == {by_user: 1}
+    assert data.filter(min_user=2).report.dropped == {by_user: 1}
+    data = data.filter(min_item=2)
+    assert data.report.dropped == {by_user: 1, by_item: 1}
+    assert data.filter(min_user=2).report.dropped == {by_user: 2, by_item: 1}
+    assert data.filter().report.dropped == {by_user: 1, by_item: 1}
+    assert report.dropped == {}
+
+
+string_types = ["<U5", object]
+if hasattr(np.dtypes, "StringDType"):  # since NumPy 2
+    string_types.append(np.dtypes.StringDType())
+
+
+@pytest.mark.parametrize("dtype", string_types)
+def test_strings_of_any_numpy_type_are_object_strings(tmp_path, dtype):
+    data = small(users=np.array(["x", "yy", "é"], dtype), items=np.array(["a", "b", "c"], dtype))
+    data.save(tmp_path)
+    for part in (data, data.select_users([2, 0]), data.filter(1, 1), Interactions.load(tmp_path)):
+        assert part.users.dtype == part.items.dtype == object
+        assert {type(i) for i in [*part.users, *part.items]} == {str}
+    aligned, dropped = data.align(np.array(["c", "zz"], dtype))
+    assert (aligned.items.tolist(), dropped) == (["c", "zz"], 2)
+
+
 @pytest.mark.parametrize("users", [[3, 1, 2], ["ü", "", "x\0y"]])
 @pytest.mark.parametrize("timestamps", [None, [5, 3, 4], [0.5, 0.25, 1]])
 def test_saving_and_loading_keep_everything(tmp_path, users, timestamps):

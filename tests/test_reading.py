@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyrec.data import read_interactions
 
@@ -297,6 +299,56 @@ def test_later_rows_of_another_type(tmp_path):
     assert data.items.dtype == np.int64
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "user,isbn\n007,0195153448\n7,195153448\n"),
+        ("a.csv", "007,0195153448\n7,195153448\n"),
+        ("a.tsv", "user\tisbn\n007\t0195153448\n7\t195153448\n"),
+        ("a.dat", "007::0195153448\n7::195153448\n"),
+    ],
+)
+def test_leading_zeros_stay(tmp_path, name, text):
+    data = read_interactions(write(tmp_path / name, text))
+    assert data.users.tolist() == ["007", "7"]
+    assert data.items.tolist() == ["0195153448", "195153448"]
+    np.testing.assert_array_equal(data.matrix.toarray(), np.eye(2))
+    assert data.report.duplicates == 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.text("0172+-. ex", min_size=1, max_size=4), min_size=1))
+def test_ids_come_back_as_they_were(tmp_path_factory, ids):
+    path = tmp_path_factory.mktemp("ids") / "a.csv"
+    rows = [("5", 1), *((user, 1) for user in ids)]
+    data = read_interactions(write(path, lines(",", "user,item", rows)))
+    expected = {user.strip() for user in ids} - {""} | {"5"}
+    assert set(map(str, data.users.tolist())) == expected
+
+
+def test_spaces_around_names_and_ids(tmp_path):
+    text = "user , item, rating, time\n1, 2 , 3.5, 100\n a b , 12, 4 , 200\n ,3,1,1\n"
+    data = read_interactions(write(tmp_path / "a.csv", text), min_rating=3.5)
+    assert triples(data) == {("1", 2): (1, 100), ("a b", 12): (1, 200)}
+    assert data.report.columns["item"] == "item"
+    assert data.report.dropped == {"null user or item id": 1}
+    named = read_interactions(tmp_path / "a.csv", user="user", item="rating")
+    assert named.items.tolist() == ["3.5", "4"]
+
+
+def test_integers_that_floats_cannot_tell_apart():
+    for dtype, exact in ((pl.Float64, 2**53), (pl.Float32, 2**24)):
+        frame = pl.DataFrame({"user": [1, None, -(exact - 1)], "item": [1, 2, 3]})
+        data = read_interactions(frame.cast({"user": dtype}))
+        assert data.users.tolist() == [1 - exact, 1]
+        for wrong in (exact + 1, -exact):
+            frame = pl.DataFrame({"user": [wrong, None, 1], "item": [1, 2, 3]})
+            with pytest.raises(
+                ValueError, match=f"column user as user: ids must be .* Float.* from {exact:,} on"
+            ):
+                read_interactions(frame.cast({"user": dtype}).to_pandas())
+
+
 def test_other_encodings_in_other_columns(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes("user,item,title\n1,2,café\n".encode("latin-1"))
@@ -351,8 +403,17 @@ def test_parts_that_do_not_fit_together(tmp_path):
     one = write(tmp_path / "one.csv", "user,item,time\n1,2,3\n")
     two = write(tmp_path / "two.csv", "user,item\nx,2\n")
     three = write(tmp_path / "three.csv", "user,item\n5,2\n")
-    with pytest.raises(ValueError, match=r"user ids differ in type: integers in .*one.*text in"):
-        read_interactions([one, two])
+    four = tmp_path / "four.parquet"
+    pl.DataFrame({"user": [1], "item": [2]}).write_parquet(four)
+    with pytest.raises(
+        ValueError, match=r"user ids differ in type: text in .*two.*integers in .*fo"
+    ):
+        read_interactions([two, four])
+    assert triples(read_interactions([one, four])).keys() == {(1, 2)}
+    # Of text files alone, all are judged together.
+    assert triples(read_interactions([one, two])).keys() == {("1", 2), ("x", 2)}
+    pl.DataFrame({"user": ["007"], "item": [2]}).write_parquet(four)
+    assert triples(read_interactions([one, four])).keys() == {("1", 2), ("007", 2)}
     data = read_interactions([one, three])
     assert triples(data).keys() == {(1, 2), (5, 2)}
     assert data.timestamps is None
@@ -376,6 +437,8 @@ def test_report_is_readable_and_plain():
     assert json.loads(json.dumps(report.to_dict()))["duplicates"] == 1
     filtered = read_interactions(REPEATED).filter(min_user=2).report
     assert filtered.dropped == {"filter(min_user=2, min_item=0)": 2}
+    untouched = read_interactions(REPEATED).filter(min_user=1).report
+    assert "dropped" not in str(untouched)
     assert (filtered.users, filtered.items, filtered.interactions) == (1, 2, 2)
 
 

@@ -2,9 +2,12 @@
 
 from . import datasets
 from .csr import as_csr
-from .interactions import Histories, Interactions
-from .reading import ReadReport, read_interactions
-from .splits import Split, leave_last_out, strong_generalization, temporal, weak_generalization
+from .histories import Histories
+from .interactions import Interactions
+from .parts import Split
+from .reading import read_interactions
+from .report import ReadReport
+from .splits import leave_last_out, strong_generalization, temporal, weak_generalization
 
 __all__ = [
     "Histories",

@@ -175,6 +175,11 @@ def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return offsets
 
 
+def rows_of(offsets: NDArray[Any]) -> NDArray[np.int64]:
+    """The row of each entry of rows divided by ``offsets``."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
 def check_offsets(offsets: NDArray[Any], n_rows: int, n_entries: int, name: str) -> int:
     """Raise unless ``offsets`` divide at most ``n_entries`` entries; return how many."""
     if len(offsets) != n_rows + 1 or not len(offsets):

@@ -1,12 +1,10 @@
-"""Who interacted with what: `Interactions` (sets) and `Histories` (in order)."""
+"""Who interacted with what: `Interactions`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,86 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from pyrec.files import StrPath
 from pyrec.serialization import decode_ids, encode_ids, read_tensors, write_tensors
 
-from .csr import INT32_MAX, as_csr, canonical, check_offsets, check_range, csr, offsets_of
+from .csr import as_csr, csr, offsets_of, rows_of
+from .histories import Histories
+from .report import ReadReport
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-    from .reading import ReadReport
-
-__all__ = ["Histories", "Interactions"]
+__all__ = ["Interactions"]
 
 _FILE = "interactions.safetensors"
 _FORMAT = "pyrec-interactions"
-
-
-class Histories:
-    """Item numbers of each user, in the user's own order.
-
-    Parameters
-    ----------
-    offsets : (n + 1,) integers
-        User ``u`` has ``items[offsets[u]:offsets[u + 1]]``. Starts at 0, never falls.
-    items : (offsets[-1],) integers
-        Item numbers; repeats are allowed.
-    n_items : int
-        Size of the catalogue; every item number is below it.
-
-    Attributes
-    ----------
-    offsets : (n + 1,) int64
-    items : (offsets[-1],) int32
-    n_items : int
-    """
-
-    __slots__ = ("items", "n_items", "offsets")
-
-    def __init__(self, offsets: ArrayLike, items: ArrayLike, n_items: int) -> None:
-        if not 0 <= n_items <= INT32_MAX:
-            raise ValueError(f"n_items must lie in 0..{INT32_MAX}, got {n_items}")
-        offsets, items = _integers(offsets, "offsets"), _integers(items, "items")
-        if check_offsets(offsets, len(offsets) - 1, len(items), "offsets") != len(items):
-            raise ValueError(f"offsets end at {offsets[-1]}, but there are {len(items)} items")
-        check_range(items, n_items, "items")
-        self.offsets = np.ascontiguousarray(offsets, np.int64)
-        self.items = np.ascontiguousarray(items, np.int32)
-        self.n_items = int(n_items)
-
-    @classmethod
-    def from_lists(cls, lists: Iterable[Sequence[int]], n_items: int) -> Histories:
-        """Make histories from one sequence of item numbers a user."""
-        lists = list(lists)
-        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-        return cls(offsets_of(lengths), np.fromiter(chain.from_iterable(lists), np.int64), n_items)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @overload
-    def __getitem__(self, rows: int) -> NDArray[np.int32]: ...
-    @overload
-    def __getitem__(self, rows: slice) -> Histories: ...
-    def __getitem__(self, rows: int | slice) -> NDArray[np.int32] | Histories:
-        """Return one user's items, or the histories of consecutive users; views of the items."""
-        if not isinstance(rows, slice):
-            first = range(len(self))[rows]
-            return self.items[self.offsets[first] : self.offsets[first + 1]]
-        first, stop, step = rows.indices(len(self))
-        if step != 1:
-            raise ValueError(f"histories are sliced in steps of 1, got {step}")
-        offsets = self.offsets[first : max(first, stop) + 1]
-        items = self.items[offsets[0] : offsets[-1]]
-        return Histories(offsets - offsets[0], items, self.n_items)
-
-    def to_csr(self) -> sp.csr_array:
-        """Return the (n, n_items) matrix of ones where a user has an item (see `as_csr`)."""
-        ones = np.ones(len(self.items), np.float32)
-        matrix = canonical(ones, self.items, self.offsets, (len(self), self.n_items))
-        matrix.data[:] = 1
-        return matrix
-
-    def __repr__(self) -> str:
-        return f"Histories({len(self):,} users, {len(self.items):,} of {self.n_items:,} items)"
 
 
 class Interactions:
@@ -174,7 +103,7 @@ class Interactions:
         ValueError
             If nothing is left.
         """
-        users, items = self._rows(), self.matrix.indices
+        users, items = rows_of(self.matrix.indptr), self.matrix.indices
         entries = np.arange(self.n_interactions)
         while True:
             user_stays = np.bincount(users[entries], minlength=self.n_users) >= min_user
@@ -193,8 +122,9 @@ class Interactions:
         keep[entries] = True
         result = self.select(keep).select_users(user_stays).align(self.items[item_stays])[0]
         if self.report is not None:
-            lost = self.n_interactions - result.n_interactions
-            dropped = {**self.report.dropped, f"filter({min_user=}, {min_item=})": lost}
+            dropped, reason = dict(self.report.dropped), f"filter({min_user=}, {min_item=})"
+            if lost := self.n_interactions - result.n_interactions:
+                dropped[reason] = dropped.get(reason, 0) + lost
             result.report = dataclasses.replace(
                 self.report,
                 dropped=dropped,
@@ -208,7 +138,7 @@ class Interactions:
         """Return each user's items in order of time; by item number at ties and without times."""
         items = self.matrix.indices
         if self.timestamps is not None:
-            items = items[np.lexsort((self.timestamps, self._rows()))]
+            items = items[np.lexsort((self.timestamps, rows_of(self.matrix.indptr)))]
         return Histories(self.matrix.indptr, items, self.n_items)
 
     def align(self, items: ArrayLike) -> tuple[Interactions, int]:
@@ -239,7 +169,7 @@ class Interactions:
         known = columns[self.matrix.indices] >= 0
         kept = self.select(known)
         indptr: Any = kept.matrix.indptr
-        rows, indices = kept._rows(), columns[kept.matrix.indices]
+        rows, indices = rows_of(indptr), columns[kept.matrix.indices]
         order: Any = slice(None)
         if np.any(np.diff(columns[columns >= 0]) < 0):
             order = np.lexsort((indices, rows))
@@ -315,8 +245,6 @@ class Interactions:
         ValueError
             If the file is truncated, foreign or corrupt.
         """
-        from .reading import ReadReport
-
         path = Path(folder) / _FILE
         tensors, header = read_tensors(path, _FORMAT)
         try:
@@ -331,10 +259,6 @@ class Interactions:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is corrupt: {error}") from error
 
-    def _rows(self) -> NDArray[np.int64]:
-        """The row of each interaction."""
-        return np.repeat(np.arange(self.n_users), np.diff(self.matrix.indptr))
-
     def _with_entries(
         self, entries: NDArray[Any], indptr: NDArray[np.int64], users: NDArray[Any]
     ) -> Interactions:
@@ -346,15 +270,6 @@ class Interactions:
         )
         times = None if self.timestamps is None else self.timestamps[entries]
         return Interactions(matrix, users, self.items, times)
-
-
-def _integers(values: ArrayLike, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must have 1 dimension, got shape {array.shape}")
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{name} must hold integers, got dtype {array.dtype}")
-    return array.astype(np.int64) if array.dtype.kind not in "iu" else array
 
 
 def _ids(ids: ArrayLike, n: int, name: str) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec.files import StrPath, atomic_write
 
-from .csr import as_csr
+from .csr import as_csr, rows_of
 from .interactions import Interactions
 
 __all__ = ["id_array", "write_item_lists", "write_ratings", "write_users"]
@@ -31,7 +31,7 @@ def id_array(ids: ArrayLike) -> pa.Array:
 def write_ratings(data: Interactions, path: StrPath) -> None:
     """Write one row an interaction: ``user_id``, ``item_id`` and, where known, ``timestamp``."""
     columns = {
-        "user_id": id_array(data.users).take(pa.array(_rows(data))),
+        "user_id": id_array(data.users).take(pa.array(rows_of(data.matrix.indptr))),
         "item_id": id_array(data.items).take(pa.array(data.matrix.indices)),
     }
     if data.timestamps is not None:
@@ -76,10 +76,6 @@ def write_item_lists(
     lists = _lists(has.indptr, pa.array(names).take(pa.array(has.indices)))
     with atomic_write(path) as temporary:
         pq.write_table(pa.table({"item_id": id_array(items), name: lists}), temporary)
-
-
-def _rows(data: Interactions) -> NDArray[np.int64]:
-    return np.repeat(np.arange(data.n_users), np.diff(data.matrix.indptr))
 
 
 def _lists(offsets: NDArray[Any], values: pa.Array) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,61 +9,16 @@ from numpy.typing import NDArray
 
 from .csr import csr, offsets_of
 from .interactions import Interactions
-from .sources import ROLES, Table, guess, tables
+from .report import ReadReport
+from .sources import ROLES, Table, guess, tables, typed
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["ReadReport", "read_interactions"]
+__all__ = ["read_interactions"]
 
-
-@dataclasses.dataclass
-class ReadReport:
-    """What reading found, dropped and merged.
-
-    Attributes
-    ----------
-    sources : list of str
-        Files, or the type of the frame.
-    columns : dict
-        The column used as user, item, rating and timestamp.
-    rows : int
-        Rows read.
-    dropped : dict
-        Reason and number of rows (of interactions, for later filters).
-    duplicates : int
-        Rows merged into an earlier row of the same user and item.
-    users, items, interactions : int
-        What is left.
-    notes : list of str
-        Anything else to know.
-    """
-
-    sources: list[str]
-    columns: dict[str, str]
-    rows: int
-    dropped: dict[str, int]
-    duplicates: int
-    users: int
-    items: int
-    interactions: int
-    notes: list[str]
-
-    def __str__(self) -> str:
-        more = f" and {len(self.sources) - 3} more" if len(self.sources) > 3 else ""
-        columns = ", ".join(f"{role}={column}" for role, column in self.columns.items())
-        lines = [
-            f"read {self.rows:,} rows of {', '.join(self.sources[:3])}{more} ({columns})",
-            *(f"dropped {count:,}: {reason}" for reason, count in self.dropped.items()),
-            *([f"merged {self.duplicates:,} duplicates"] if self.duplicates else []),
-            *self.notes,
-            f"{self.users:,} users, {self.items:,} items, {self.interactions:,} interactions",
-        ]
-        return "\n".join(lines)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return dataclasses.asdict(self)
+# Below these, each integer has a floating-point number of its own.
+_EXACT = {"Float16": 2**11, "Float32": 2**24, "Float64": 2**53}
 
 
 def read_interactions(
@@ -92,7 +46,9 @@ def read_interactions(
         its columns then are user, item, rating, timestamp.
     user, item, rating, timestamp : str, optional
         Names of columns; guessed from the usual names by default. Ids are integers (also whole
-        floats) or text; rows with a null or empty id are dropped. Numeric timestamps are kept as
+        floats below 2^53) or text, and rows with a null or empty id are dropped; a text file's ids,
+        without the spaces around them, are integers where each of them prints as it stands there,
+        and text otherwise (007 and 7 are two users). Numeric timestamps are kept as
         they are, dates and times (also as text) become seconds since 1970; when one is null, or
         when several columns could be the timestamp, timestamps are left unknown, with a note in
         the report.
@@ -121,14 +77,16 @@ def read_interactions(
     given = dict(zip(ROLES, (user, item, rating, timestamp), strict=True))
     sources: list[str] = []
     parts: list[pl.DataFrame] = []
+    were_text: list[bool] = []
     notes: list[str] = []
     columns: dict[str, str] = {}
     for table in tables(source):
         roles = _choose_columns(table, given, min_rating is not None, duplicates == "sum", notes)
         parts.append(_read_part(table, roles))
         sources.append(table.label)
+        were_text.append(table.is_text)
         columns = columns or roles
-    frame = _concat(parts, sources, notes)
+    frame = _concat(parts, sources, were_text, notes)
     del parts
     n_rows = len(frame)
     frame, dropped = _drop_rows(frame, min_rating)
@@ -198,13 +156,15 @@ def _read_part(table: Table, roles: dict[str, str]) -> pl.DataFrame:
     frame = table.load(list(roles.values()))
     columns = []
     for role, name in roles.items():
+        column = frame.drop_in_place(name)
         try:
-            columns.append(convert[role](frame[name]).alias(role))
-        except pl.exceptions.PolarsError as error:
+            if table.is_text:
+                column = typed(column, is_id=role in ("user", "item"))
+            columns.append(convert[role](column).alias(role))
+        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
             cause = str(error).splitlines()[0]
-            raise ValueError(f"{table.label}: column {name} as {role}: {cause}") from error
-        except TypeError as error:
-            raise TypeError(f"{table.label}: column {name} as {role}: {error}") from error
+            raise kind(f"{table.label}: column {name} as {role}: {cause}") from error
     return pl.DataFrame(columns)
 
 
@@ -222,6 +182,12 @@ def _as_ids(column: pl.Series) -> pl.Series:
         column = column.fill_nan(None)
         if not (column == column.round()).all():
             raise TypeError("ids must be integers or text, got fractions")
+        exact, largest = _EXACT[dtype.base_type().__name__], column.abs().max()
+        if (column.abs() >= exact).any():
+            raise ValueError(
+                f"ids must be integers or text; {dtype} does not tell integers from {exact:,} on "
+                f"apart, got {largest!r}"
+            )
     elif not (dtype.is_integer() or dtype == pl.Null or getattr(dtype, "scale", None) == 0):
         raise TypeError(f"ids must be integers or text, got {dtype}")
     # What is left and wide, decimals without a fraction included, is checked for fitting int64.
@@ -259,15 +225,25 @@ def _as_times(column: pl.Series) -> pl.Series:
     raise TypeError(f"timestamps must be numbers or dates, got {dtype}")
 
 
-def _concat(parts: list[pl.DataFrame], sources: list[str], notes: list[str]) -> pl.DataFrame:
+def _concat(
+    parts: list[pl.DataFrame], sources: list[str], were_text: list[bool], notes: list[str]
+) -> pl.DataFrame:
     import polars as pl
 
     # A file without rows says nothing about the type of its columns.
-    full = [(part, source) for part, source in zip(parts, sources, strict=True) if len(part)]
-    parts = [part for part, _ in full] or parts[:1]
+    full = [read for read in zip(parts, sources, were_text, strict=True) if len(read[0])]
+    parts = [part for part, _, _ in full] or parts[:1]
     for role in ("user", "item"):
+        if len({part[role].dtype == pl.String for part in parts}) == 1:
+            continue
+        # Numbers from a text file print as they stood there.
+        parts = [
+            part.cast({role: pl.String}) if text else part
+            for part, (_, _, text) in zip(parts, full, strict=True)
+        ]
         kinds = {
-            "text" if part[role].dtype == pl.String else "integers": source for part, source in full
+            "text" if part[role].dtype == pl.String else "integers": source
+            for part, (_, source, _) in zip(parts, full, strict=True)
         }
         if len(kinds) > 1:
             which = ", ".join(f"{kind} in {source}" for kind, source in kinds.items())

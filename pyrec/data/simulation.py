@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .csr import INT32_MAX, csr, offsets_of
 from .interactions import Interactions
+from .randomness import check_seed
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -56,7 +57,7 @@ def simulate(
         Exactly so many, without duplicates: at least ``users``, at most a quarter of
         ``users * items``.
     seed : int, default 0
-        The same arguments give the same data.
+        At least 0. The same arguments give the same data.
 
     Returns
     -------
@@ -66,7 +67,7 @@ def simulate(
     Raises
     ------
     ValueError
-        If the numbers are impossible together.
+        If the numbers are impossible together, or the seed is negative.
     """
     if not (users >= 1 and 2 <= items <= INT32_MAX):
         raise ValueError(f"users must be at least 1 and items at least 2, got {users} and {items}")
@@ -75,6 +76,7 @@ def simulate(
             f"interactions must lie between the number of users, {users:,}, and a quarter of "
             f"users * items, {users * items // 4:,}; got {interactions:,}"
         )
+    check_seed(seed)
     catalogue = _catalogue(items, seed)
     rng = np.random.default_rng([seed, 1])
     degrees = _degrees(users, items, interactions, rng)
@@ -105,6 +107,7 @@ def simulated_genres(items: int = 1000, seed: int = 0) -> tuple[sp.csr_array, li
         Each item has its niche's genre and up to two more.
     names : list of str
     """
+    check_seed(seed)
     catalogue = _catalogue(items, seed)
     rng = np.random.default_rng([seed, 2])
     main = np.repeat(catalogue.niche_genres, np.diff(catalogue.niche_starts))
@@ -183,8 +186,8 @@ def _histories(
     at_first = np.where(astray, first, low), np.where(astray, first + n_items, high)
 
     places = np.empty(n, np.int64)
-    todo = np.arange(n)
-    for attempt in range(10_000):
+    todo, attempt = np.arange(n), 0
+    while len(todo):
         if attempt == 0:
             drawn = _draw(popularity, *at_first, rng) % n_items
             drawn = _sequels(drawn, new_session | (rng.random(n) < 0.65), catalogue)
@@ -199,8 +202,7 @@ def _histories(
         places[todo[at]] = drawn[at]
         taken[rows[todo[at]] * n_items + drawn[at]] = True
         todo = np.delete(todo, at)
-        if not len(todo):
-            break
+        attempt += 1
     taken[rows * n_items + places] = False
     return places, seconds
 

@@ -27,11 +27,12 @@ _PARQUET = {".parquet", ".pq"}
 
 
 class Table(NamedTuple):
-    """Something with columns; ``load`` reads those named."""
+    """Something with columns; ``load`` reads those named, all as text from a text file."""
 
     label: str
     columns: list[str]
     load: Callable[[list[str]], pl.DataFrame]
+    is_text: bool = False
 
 
 def tables(source: Any) -> Iterator[Table]:
@@ -115,29 +116,25 @@ def _text(path: Path) -> Table:
     names = fields if header else [*ROLES, *(f"column {n}" for n in range(5, 99))][: len(fields)]
     kind = f"text separated by {separator!r}"
 
-    def scan(**options: Any) -> pl.LazyFrame:
-        if separator != "::":
-            frame = pl.scan_csv(path, separator=separator, has_header=header, glob=False, **options)
-            return frame if header else _renamed(frame, names)
-        frame = pl.scan_csv(
-            path, separator=":", has_header=False, skip_rows=int(header), glob=False, **options
-        )
-        return _between_colons(frame, path, names)
+    def scan() -> pl.LazyFrame:
+        # All as text: a column is judged by all of its rows, and the id 007 is not 7.
+        options: Any = {"infer_schema": False, "encoding": "utf8-lossy", "glob": False}
+        if separator == "::":
+            frame = pl.scan_csv(
+                path, separator=":", has_header=False, skip_rows=int(header), **options
+            )
+            return _between_colons(frame, path, names)
+        frame = pl.scan_csv(path, separator=separator, has_header=header, **options)
+        return _renamed(frame, names if not header else None)
 
     def load(columns: list[str]) -> pl.DataFrame:
         with _naming(path, kind):
-            try:
-                return scan(infer_schema_length=10_000).select(columns).collect()
-            except (pl.exceptions.ComputeError, pl.exceptions.InvalidOperationError):
-                # Later rows are of another type than the first ones, or another column is not
-                # UTF-8: as text, each column can be judged by all of its rows.
-                scanned = scan(infer_schema=False, encoding="utf8-lossy")
-                return _retyped(scanned.select(columns).collect())
+            return scan().select(columns).collect()
 
     if header and separator != "::":
         with _naming(path, kind):
-            names = scan(infer_schema=False, encoding="utf8-lossy").collect_schema().names()
-    return Table(str(path), names, load)
+            names = scan().collect_schema().names()
+    return Table(str(path), names, load, is_text=True)
 
 
 def _first_line(path: Path) -> str:
@@ -151,8 +148,10 @@ def _first_line(path: Path) -> str:
     return line
 
 
-def _renamed(frame: pl.LazyFrame, names: list[str]) -> pl.LazyFrame:
-    return frame.rename(dict(zip(frame.collect_schema().names(), names, strict=False)))
+def _renamed(frame: pl.LazyFrame, names: list[str] | None = None) -> pl.LazyFrame:
+    """By default only without the spaces around the names."""
+    old = frame.collect_schema().names()
+    return frame.rename(dict(zip(old, names or map(str.strip, old), strict=False)))
 
 
 def _between_colons(frame: pl.LazyFrame, path: Path, names: list[str]) -> pl.LazyFrame:
@@ -166,16 +165,28 @@ def _between_colons(frame: pl.LazyFrame, path: Path, names: list[str]) -> pl.Laz
     return _renamed(frame.select(columns[::2]), names)
 
 
-def _retyped(frame: pl.DataFrame) -> pl.DataFrame:
+def typed(column: pl.Series, is_id: bool) -> pl.Series:
+    """A column of a text file as numbers, where each value is one; an id must also print the same.
+
+    What stays text has no spaces around it.
+    """
+    numbers = _numbers(column, is_id)
+    if numbers is None:
+        column = column.str.strip_chars().replace("", None)
+        numbers = _numbers(column, is_id)
+    return column if numbers is None else numbers
+
+
+def _numbers(column: pl.Series, is_id: bool) -> pl.Series | None:
     import polars as pl
 
-    for column in frame:
-        for dtype in (pl.Int64, pl.Float64):
-            numbers = column.cast(dtype, strict=False)
-            if numbers.null_count() == column.null_count():
-                frame = frame.with_columns(numbers)
-                break
-    return frame
+    for dtype in (pl.Int64,) if is_id else (pl.Int64, pl.Float64):
+        numbers = column.cast(dtype, strict=False)
+        if numbers.null_count() == column.null_count() and (
+            not is_id or (numbers.cast(pl.String) == column).all()
+        ):
+            return numbers
+    return None
 
 
 @contextmanager

@@ -1,115 +1,18 @@
-"""Training, validation and test parts: the four usual protocols, and parts made elsewhere."""
+"""The four usual protocols by which interactions become training, validation and test parts."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrec.files import StrPath, atomic_write
-
+from .csr import rows_of
 from .interactions import Interactions
+from .parts import Split, aligned, lengths_of, paired
+from .randomness import check_seed, draws, streams
 
-__all__ = ["Split", "leave_last_out", "strong_generalization", "temporal", "weak_generalization"]
-
-_PARTS = ("train", "valid_tr", "valid_te", "test_tr", "test_te")
-_FILE = "split.json"
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """Parts of a data set that share one item vocabulary, that of ``train``.
-
-    Attributes
-    ----------
-    train : Interactions
-        What a model learns from.
-    valid_tr, valid_te, test_tr, test_te : Interactions
-        A model is given ``tr`` and has to find ``te``. The rows of a pair are the same users, each
-        with something in both. A pair that was not asked for has no rows.
-    protocol : str
-        Name of the function that made the split.
-    params : dict
-        Its arguments.
-    report : dict
-        What was dropped from the held-out parts, and why.
-    """
-
-    train: Interactions
-    valid_tr: Interactions
-    valid_te: Interactions
-    test_tr: Interactions
-    test_te: Interactions
-    protocol: str
-    params: dict[str, Any]
-    report: dict[str, int]
-
-    @classmethod
-    def from_parts(
-        cls,
-        train: Interactions,
-        test_te: Interactions,
-        test_tr: Interactions | None = None,
-        valid_te: Interactions | None = None,
-        valid_tr: Interactions | None = None,
-    ) -> Split:
-        """Take train and test data as they are.
-
-        Parameters
-        ----------
-        train : Interactions
-            Its items are the vocabulary; other items are dropped from the other parts and counted.
-        test_te, valid_te : Interactions
-            What is to be found. Without ``valid_te`` there is no validation.
-        test_tr, valid_tr : Interactions, optional
-            What is given, paired with ``te`` by user id; by default the same users' ``train`` rows.
-        """
-        report: dict[str, int] = {}
-        if valid_te is None:
-            valid_te = train.select_users(slice(0))
-        valid = _pair("valid", train if valid_tr is None else valid_tr, valid_te, train, report)
-        test = _pair("test", train if test_tr is None else test_tr, test_te, train, report)
-        for name, (tr, te) in (("valid", valid), ("test", test)):
-            overlap = tr.matrix.multiply(te.matrix).nnz
-            report[f"{name}: interactions both given and to find"] = int(overlap)
-        return cls(train, *valid, *test, protocol="from_parts", params={}, report=report)
-
-    def save(self, folder: StrPath) -> None:
-        """Write each part into a folder of its name inside ``folder``, and ``split.json``."""
-        folder = Path(folder)
-        for name in _PARTS:
-            getattr(self, name).save(folder / name)
-        about = {"protocol": self.protocol, "params": self.params, "report": self.report}
-        # Last, so that a folder with this file is complete.
-        with atomic_write(folder / _FILE) as temporary:
-            temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: StrPath) -> Split:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        FileNotFoundError
-            If ``folder`` holds no split.
-        ValueError
-            If a file is corrupt.
-        """
-        path = Path(folder) / _FILE
-        if not path.exists():
-            raise FileNotFoundError(f"{folder} holds no split: there is no {_FILE} in it")
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            protocol, params, report = (about[name] for name in ("protocol", "params", "report"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is corrupt: {error!r}") from error
-        parts = {name: Interactions.load(path.parent / name) for name in _PARTS}
-        return cls(**parts, protocol=protocol, params=params, report=report)
+__all__ = ["leave_last_out", "strong_generalization", "temporal", "weak_generalization"]
 
 
 def strong_generalization(
@@ -129,20 +32,27 @@ def strong_generalization(
     test_prop : float, default 0.2
         Share of a held-out user's interactions to be found: rounded down, at least 1, never all.
     seed : int, default 0
+        At least 0.
 
     Raises
     ------
     ValueError
         If there are too few users, or a parameter is out of range.
     """
-    _check_shares(test_prop=test_prop)
-    eligible = np.flatnonzero(_lengths(data) >= 2)
-    n = round(heldout * data.n_users) if heldout < 1 else int(heldout)
-    if n < 1 or (heldout >= 1 and n != heldout) or 2 * n >= data.n_users or 2 * n > len(eligible):
+    _check_shares(test_prop)
+    seed = check_seed(seed)
+    if not (0 < heldout < 0.5 or (heldout >= 1 and heldout % 1 == 0)):
         raise ValueError(
-            f"heldout = {heldout} asks for {n} users each for validation and test, of "
+            "heldout must be a share above 0 and below 0.5, or a whole number of users, at least "
+            f"1; got {heldout}"
+        )
+    eligible = np.flatnonzero(lengths_of(data) >= 2)
+    n = round(heldout * data.n_users) if heldout < 1 else int(heldout)
+    if n < 1 or 2 * n >= data.n_users or 2 * n > len(eligible):
+        raise ValueError(
+            f"heldout = {heldout} asks for {n:,} users each for validation and test, of "
             f"{data.n_users:,} users, {len(eligible):,} of them with at least 2 interactions; "
-            "expected a share below 0.5 or a number, at least 1 user each, and users left to train"
+            "expected at least 1 user each, and users left to train"
         )
     drawn = np.random.default_rng(seed).permutation(eligible)
     part = np.zeros(data.n_users, np.int8)
@@ -152,11 +62,11 @@ def strong_generalization(
     pairs = {}
     for number, name in ((1, "valid"), (2, "test")):
         rows = np.flatnonzero(part == number)
-        known = _align(data.select_users(rows), train, name, report)
-        n_te = _share(_lengths(known), test_prop)
-        is_te = _random_places(known, rows, seed) < np.repeat(n_te, _lengths(known))
-        pairs[name] = _pair(name, known.select(~is_te), known.select(is_te), train, report)
-    params = {"heldout": heldout, "test_prop": test_prop, "seed": seed}
+        known = aligned(data.select_users(rows), train, name, report)
+        n_te = _share(lengths_of(known), test_prop)
+        is_te = _random_places(known, rows, seed) < np.repeat(n_te, lengths_of(known))
+        pairs[name] = paired(name, known.select(~is_te), known.select(is_te), train, report)
+    params = _plain(heldout=heldout, test_prop=test_prop, seed=seed)
     protocol = "strong_generalization"
     return Split(train, *pairs["valid"], *pairs["test"], protocol, params, report)
 
@@ -176,18 +86,20 @@ def weak_generalization(
         or more, at least 1 to validation where the user has 3 or more, and at least 1 stays in
         train. 0 asks for no such part.
     seed : int, default 0
+        At least 0.
 
     Raises
     ------
     ValueError
-        If the shares are negative or leave nothing, or nobody has 2 interactions.
+        If a parameter is out of range, the shares leave nothing, or nobody has 2 interactions.
     """
-    _check_shares(test_prop=test_prop, valid_prop=valid_prop)
-    lengths = _lengths(data)
+    _check_shares(test_prop, valid_prop)
+    seed = check_seed(seed)
+    lengths = lengths_of(data)
     n_test = _share(lengths, test_prop)
     n_valid = np.minimum(_share(lengths, valid_prop), np.maximum(lengths - n_test - 1, 0))
     place = _random_places(data, np.arange(data.n_users), seed)
-    params = {"test_prop": test_prop, "valid_prop": valid_prop, "seed": seed}
+    params = _plain(test_prop=test_prop, valid_prop=valid_prop, seed=seed)
     return _by_place(data, place, n_test, n_valid, "weak_generalization", params)
 
 
@@ -210,15 +122,14 @@ def leave_last_out(data: Interactions, n: int = 1) -> Split:
     ValueError
         If there are no timestamps, or ``n`` is below 1, or nobody has more than ``n``.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
-    lengths = _lengths(data)
-    rows = np.repeat(np.arange(data.n_users), lengths)
+    if not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"n must be a whole number, at least 1, got {n!r}")
+    lengths, rows = lengths_of(data), rows_of(data.matrix.indptr)
     order = np.lexsort((_times(data, "leave_last_out"), rows))
     place = lengths[rows] - 1 - _places(data, order)
     n_test = np.where(lengths > n, n, 0)
     n_valid = np.where(lengths > 2 * n, n, 0)
-    return _by_place(data, place, n_test, n_valid, "leave_last_out", {"n": n})
+    return _by_place(data, place, n_test, n_valid, "leave_last_out", _plain(n=n))
 
 
 def temporal(
@@ -249,7 +160,7 @@ def temporal(
     ValueError
         If there are no timestamps, or one part would be empty.
     """
-    _check_shares(test_prop=test_prop, valid_prop=valid_prop)
+    _check_shares(test_prop, valid_prop)
     times = _times(data, "temporal")
     in_order = np.sort(times)
     if at is None:
@@ -261,7 +172,7 @@ def temporal(
     if valid_at > at:
         raise ValueError(f"valid_at = {valid_at} must not be after at = {at}")
     label = (times >= valid_at).astype(np.int8) + (times >= at)
-    params = {"test_prop": test_prop, "valid_prop": valid_prop, "at": at, "valid_at": valid_at}
+    params = _plain(test_prop=test_prop, valid_prop=valid_prop, at=at, valid_at=valid_at)
     return _by_label(data, label, "temporal", params)
 
 
@@ -274,7 +185,7 @@ def _by_place(
     params: dict[str, Any],
 ) -> Split:
     """A user's first ``n_test`` places are test, the next ``n_valid`` validation."""
-    lengths = _lengths(data)
+    lengths = lengths_of(data)
     held = place < np.repeat(n_test + n_valid, lengths)
     label = held.astype(np.int8) + (place < np.repeat(n_test, lengths))
     return _by_label(data, label, protocol, params)
@@ -288,48 +199,14 @@ def _by_label(
         raise ValueError(f"{protocol} with {params} leaves nothing for train or nothing for test")
     train = _with_items_that_occur(data.select(label == 0))
     report: dict[str, int] = {}
-    valid = _pair("valid", train, data.select(label == 1), train, report)
-    test = _pair("test", data.select(label < 2), data.select(label == 2), train, report)
+    valid = paired("valid", train, data.select(label == 1), train, report)
+    test = paired("test", data.select(label < 2), data.select(label == 2), train, report)
     return Split(train, *valid, *test, protocol, params, report)
-
-
-def _pair(
-    name: str, tr: Interactions, te: Interactions, train: Interactions, report: dict[str, int]
-) -> tuple[Interactions, Interactions]:
-    """Bring both to the items of train and to the users who have something in both."""
-    tr = _align(tr, train, name, report)
-    te = _align(te, train, name, report)
-    row_in_tr = dict(zip(tr.users.tolist(), range(tr.n_users), strict=True))
-    rows = np.array([row_in_tr.get(user, -1) for user in te.users.tolist()], np.int64)
-    given = np.append(_lengths(tr) > 0, False)[rows]
-    wanted = _lengths(te) > 0
-    both = given & wanted
-    report[f"{name}: users with nothing given"] = int(np.count_nonzero(wanted & ~given))
-    report[f"{name}: users with nothing to find"] = int(np.count_nonzero(given & ~wanted))
-    if name == "test" and not both.any():
-        raise ValueError(
-            "no user has something both in test_tr and in test_te: "
-            + ", ".join(f"{count:,} {what}" for what, count in report.items() if count)
-        )
-    return tr.select_users(rows[both]), te.select_users(both)
-
-
-def _align(
-    part: Interactions, train: Interactions, name: str, report: dict[str, int]
-) -> Interactions:
-    aligned, n_unknown = part.align(train.items)
-    key = f"{name}: interactions with items that train lacks"
-    report[key] = report.get(key, 0) + n_unknown
-    return aligned
 
 
 def _with_items_that_occur(train: Interactions) -> Interactions:
     occurs = np.bincount(train.matrix.indices, minlength=train.n_items) > 0
     return train.align(train.items[occurs])[0]
-
-
-def _lengths(data: Interactions) -> NDArray[np.int64]:
-    return np.diff(data.matrix.indptr)
 
 
 def _share(lengths: NDArray[np.int64], share: float) -> NDArray[np.int64]:
@@ -348,25 +225,17 @@ def _places(data: Interactions, order: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _index_in_row(data: Interactions) -> NDArray[np.int64]:
-    return np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], _lengths(data))
+    return np.arange(data.n_interactions) - np.repeat(data.matrix.indptr[:-1], lengths_of(data))
 
 
 def _random_places(data: Interactions, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Shuffle each user's interactions by draws that depend on seed, row and index alone."""
-    lengths = _lengths(data)
-    streams = _mix(rows.astype(np.uint64) * _GOLDEN + np.uint64(seed % 2**64))
-    draws = _mix(np.repeat(streams, lengths) + _index_in_row(data).astype(np.uint64) * _GOLDEN)
+    lengths = lengths_of(data)
+    drawn = draws(np.repeat(streams(seed, rows), lengths), _index_in_row(data))
     # One sort does for all users: the row in the high bits, the draw in those left.
     n_bits = np.uint64(data.n_users.bit_length())
-    high = np.repeat(np.arange(data.n_users, dtype=np.uint64), lengths) << (np.uint64(64) - n_bits)
-    return _places(data, np.argsort(high | (draws >> n_bits), kind="stable"))
-
-
-def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele et al. 2014): every input bit reaches every output bit."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    high = rows_of(data.matrix.indptr).view(np.uint64) << (np.uint64(64) - n_bits)
+    return _places(data, np.argsort(high | (drawn >> n_bits), kind="stable"))
 
 
 def _times(data: Interactions, protocol: str) -> NDArray[Any]:
@@ -378,8 +247,17 @@ def _times(data: Interactions, protocol: str) -> NDArray[Any]:
 
 
 def _check_shares(test_prop: float, valid_prop: float = 0.0) -> None:
-    if not (test_prop > 0 and valid_prop >= 0 and test_prop + valid_prop < 1):
-        raise ValueError(
-            "test_prop must lie above 0, valid_prop at 0 or above, and their sum below 1; got "
-            f"test_prop = {test_prop}, valid_prop = {valid_prop}"
-        )
+    if not 0 < test_prop < 1:
+        raise ValueError(f"test_prop must lie above 0 and below 1, got {test_prop}")
+    if not 0 <= valid_prop < 1:
+        raise ValueError(f"valid_prop must lie at 0 or above and below 1, got {valid_prop}")
+    if test_prop + valid_prop >= 1:
+        raise ValueError(f"test_prop + valid_prop must lie below 1, got {test_prop} + {valid_prop}")
+
+
+def _plain(**params: Any) -> dict[str, Any]:
+    """NumPy's numbers as Python's, which JSON knows."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in params.items()
+    }
