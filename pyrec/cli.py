@@ -7,17 +7,37 @@ import time
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from pyrec.commands import SplitKind, describe, new_model, split_interactions, training_data
+from pyrec.commands import (
+    SplitKind,
+    describe,
+    is_of_users,
+    naming_wrong_types,
+    new_model,
+    split_interactions,
+    training_data,
+)
 from pyrec.console import print_json, print_table, title, working
 
 __all__ = ["main"]
 
+
+class _Interruptible(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(130) from error
+
+
 app = typer.Typer(
     name="pyrec",
+    cls=_Interruptible,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -39,7 +59,10 @@ Seed = Annotated[int, typer.Option(help="Of everything random: the same seed, th
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: exit status 0, 1 after an error, 2 after a mistake in its usage.
+    """Run the command line.
+
+    Exit status 0; 1 after an error in data or files, 2 after a mistake in the usage, 130 when
+    interrupted. A mistake in the program itself keeps its traceback.
 
     Parameters
     ----------
@@ -48,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pyrec")
-    except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except Exception as error:
+        if not is_of_users(error):
+            raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
@@ -78,6 +103,7 @@ def simulate(
     items: Annotated[int, typer.Option(help="Number of items.")] = 1000,
     interactions: Annotated[int, typer.Option(help="Number of interactions.")] = 100_000,
     seed: Seed = 0,
+    as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Write realistic synthetic data: ratings.parquet and items.parquet.
@@ -101,7 +127,16 @@ def simulate(
         # `simulate` numbers the items from 1, those without an interaction too.
         numbers = range(1, items + 1)
         write_item_lists(numbers, genres, names, "genres", out / "items.parquet")
-    print(f"{data.n_interactions:,} interactions of {data.n_users:,} users: {out}/ratings.parquet")
+    ratings = out / "ratings.parquet"
+    if as_json:
+        print_json(
+            files=[str(ratings), str(out / "items.parquet")],
+            users=data.n_users,
+            items=items,
+            interactions=data.n_interactions,
+        )
+    else:
+        print(f"{data.n_interactions:,} interactions of {data.n_users:,} users: {ratings}")
 
 
 @app.command()
@@ -155,14 +190,16 @@ def prepare(
 
     # Made first: nobody waits for the reading only to learn that the folder cannot be made.
     with working("preparing", quiet), atomic_folder(out) as folder:
-        data = read_interactions(
-            ratings if len(ratings) > 1 else ratings[0],
-            user=user,
-            item=item,
-            rating=rating,
-            timestamp=timestamp,
-            min_rating=min_rating,
-        ).filter(min_user=min_user, min_item=min_item)
+        with naming_wrong_types():
+            data = read_interactions(
+                ratings if len(ratings) > 1 else ratings[0],
+                user=user,
+                item=item,
+                rating=rating,
+                timestamp=timestamp,
+                min_rating=min_rating,
+            )
+        data = data.filter(min_user=min_user, min_item=min_item)
         parts = split_interactions(data, split, heldout, seed)
         parts.save(folder)
         write_users(data, folder / "users.parquet")
@@ -209,7 +246,8 @@ def train(
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     check_place(out)
-    interactions = training_data(data)
+    with naming_wrong_types():
+        interactions = training_data(data)
     start = time.perf_counter()
     with working(f"training {type(recommender).__name__}", quiet):
         recommender.train(interactions)
@@ -298,7 +336,7 @@ def recommend(
         str,
         typer.Argument(
             help="Prepared folder; Parquet with one row a user (a file, folder or quoted glob); or "
-            "a file with one row an interaction, which is read whole.",
+            "the same with one row an interaction, which is read whole.",
             metavar="USERS",
         ),
     ],
@@ -325,9 +363,9 @@ def recommend(
     from pyrec.serialization import load_model
 
     model = load_model(file)
-    report = score(
-        model, find_users(users), out, k=k, layout=layout.value, verbose=0 if quiet else 1
-    )
+    with naming_wrong_types():
+        source = find_users(users)
+    report = score(model, source, out, k=k, layout=layout.value, verbose=0 if quiet else 1)
     if as_json:
         print_json(out=str(out), **report.to_dict())
     else:

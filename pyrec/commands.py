@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,15 @@ if TYPE_CHECKING:
     from pyrec.data import Interactions, Split
     from pyrec.models import RecSysModel
 
-__all__ = ["SplitKind", "describe", "new_model", "split_interactions", "training_data"]
+__all__ = [
+    "SplitKind",
+    "describe",
+    "is_of_users",
+    "naming_wrong_types",
+    "new_model",
+    "split_interactions",
+    "training_data",
+]
 
 
 class SplitKind(StrEnum):
@@ -24,12 +34,30 @@ class SplitKind(StrEnum):
     time = "time"
 
 
+def is_of_users(error: Exception) -> bool:
+    """Whether data, files or the machine are the cause, not a mistake in the program."""
+    # By name: to import polars and pyarrow takes longer than to say what is wrong.
+    homes = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, (OSError, ValueError, MemoryError)) or bool(
+        homes & {"polars", "pyarrow"}
+    )
+
+
+@contextmanager
+def naming_wrong_types() -> Iterator[None]:
+    """Turn a TypeError of reading into a ValueError: files of users cause it, not the program."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(str(error)) from error
+
+
 def split_interactions(
     data: Interactions, kind: SplitKind, heldout: float | None, seed: int
 ) -> Split:
+    """Split as ``--split`` says; ``heldout`` is the size of the test part, in its own units."""
     from pyrec.data import leave_last_out, strong_generalization, temporal, weak_generalization
 
-    """Split as ``--split`` says; ``heldout`` is the size of the test part, in its own units."""
     amount: Any = heldout
     if heldout is not None and heldout.is_integer():
         amount = int(heldout)

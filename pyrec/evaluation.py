@@ -1,7 +1,6 @@
 """How well a model ranks what was held out: over all items, or among random ones.
 
-Nothing here ever holds users x items: lists come in blocks of `BLOCK_ROWS` users, score rows in
-blocks of `SCORE_BYTES`.
+Nothing here ever holds users x items: lists and score rows come in blocks of `BLOCK_BYTES`.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ValidFunc", "evaluate", "one_plus_random"]
 
-BLOCK_ROWS = 8192
-SCORE_BYTES = 64 << 20
+BLOCK_BYTES = 64 << 20
 
 Values = NDArray[np.float64]
 
@@ -33,9 +31,8 @@ Values = NDArray[np.float64]
 def evaluate(model: RecSysModel, test_loader: Any, metric_list: Iterable[str]) -> dict[str, Values]:
     """Rank all items for each user and measure where the held-out ones come.
 
-    Items of the user's history are not recommended. Memory: the model, plus lists of
-    ``BLOCK_ROWS`` users (8,192 rows of the largest ``k``, 8 bytes each), whatever the number of
-    users and items.
+    Items of the user's history are not recommended. Memory: what ``model.recommend`` takes, plus
+    lists of ``BLOCK_BYTES`` (64 MiB, at least one row), whatever the number of users and items.
 
     Parameters
     ----------
@@ -44,7 +41,8 @@ def evaluate(model: RecSysModel, test_loader: Any, metric_list: Iterable[str]) -
     test_loader : pair (tr, te), or iterable of such pairs
         Histories and held-out items, (n_users, n_items) each, row by row: CSR, Interactions, dense
         arrays or tensors. Interactions are aligned to the model by item id; items that it does not
-        know are left out. A sampler is an iterable of pairs, one a batch.
+        know are left out. Where both are Interactions, their users must be the same, in the same
+        order. A sampler is an iterable of pairs, one a batch.
     metric_list : list of str
         ``name@k`` with a name of ndcg, recall, full_recall, hit, mrr, map, precision; formulas in
         `pyrec.metrics.Metrics`.
@@ -57,14 +55,14 @@ def evaluate(model: RecSysModel, test_loader: Any, metric_list: Iterable[str]) -
     Raises
     ------
     ValueError
-        An unknown metric, a batch without held-out items, or shapes that do not fit the model.
+        An unknown metric, a batch without held-out items, shapes that do not fit the model, or
+        histories and held-out items of different users.
     """
     names = metric_names(metric_list)
-    k = deepest(names)
     parts: list[dict[str, Values]] = []
     for tr, te in _batches(model, test_loader):
-        for begin in range(0, tr.shape[0], BLOCK_ROWS):
-            rows = slice(begin, begin + BLOCK_ROWS)
+        k = deepest(names, tr.shape[1])
+        for rows in _blocks(tr.shape[0], 8 * k):
             best = model.recommend(tr[rows], k=k)
             parts.append(kernels.ranking(best.items, te[rows], names))
     return {name: _concatenate([part[name] for part in parts]) for name in names}
@@ -84,7 +82,7 @@ def one_plus_random(
     neither in the user's history nor held out (all of them where there are no more than ``r``).
     Draws depend on the seed and the user's row alone. Equal scores rank the lower item number
     first; a held-out item scored -inf or NaN is never found. Memory: the model, plus score rows of
-    ``SCORE_BYTES`` (64 MiB, at least one row).
+    ``BLOCK_BYTES`` (64 MiB, at least one row).
 
     Parameters
     ----------
@@ -112,17 +110,14 @@ def one_plus_random(
     names = metric_names(metric_list)
     if r < 1:
         raise ValueError(f"r must be at least 1, got {r}")
-    k = deepest(names)
     parts: list[dict[str, Values]] = []
     first_row = 0
     for tr, te in _batches(model, test_loader):
-        height = max(1, SCORE_BYTES // (4 * max(1, tr.shape[1])))
-        for begin in range(0, tr.shape[0], height):
-            rows = slice(begin, begin + height)
-            ranks = _ranks(model, tr[rows], te[rows], r, seed, first_row + begin)
+        k = deepest(names, tr.shape[1])
+        for rows in _blocks(tr.shape[0], 4 * tr.shape[1]):
+            ranks = _ranks(model, tr[rows], te[rows], r, seed, first_row + rows.start)
             parts.extend(
-                _metrics_of_ranks(ranks[start : start + BLOCK_ROWS], k, names)
-                for start in range(0, len(ranks), BLOCK_ROWS)
+                _metrics_of_ranks(ranks[some], k, names) for some in _blocks(len(ranks), 4 * k)
             )
         first_row += tr.shape[0]
     return {name: _concatenate([part[name] for part in parts]) for name in names}
@@ -179,19 +174,31 @@ def _batches(model: RecSysModel, test_loader: Any) -> Iterator[tuple[sp.csr_arra
             )
         if batch[1] is None:
             raise ValueError("test_loader has no held-out items: te is None")
-        tr = as_csr(_aligned(model, batch[0]), name="tr")
-        te = as_csr(_aligned(model, batch[1]), model.n_items, name="te")
+        tr, te = (model.aligned(x)[0] if isinstance(x, Interactions) else x for x in batch)
+        tr, te = as_csr(tr, name="tr"), as_csr(te, model.n_items, name="te")
         if tr.shape[0] != te.shape[0]:
             raise ValueError(
                 f"te must have a row a row of tr, {tr.shape[0]:,}, got {te.shape[0]:,}"
             )
+        if all(isinstance(x, Interactions) for x in batch):
+            _check_users(batch[0].users, batch[1].users)
         yield tr, te
 
 
-def _aligned(model: RecSysModel, x: Any) -> Any:
-    if isinstance(x, Interactions) and model.item_ids is not None:
-        x, _ = x.align(model.item_ids)
-    return x
+def _check_users(tr: NDArray[Any], te: NDArray[Any]) -> None:
+    different = np.flatnonzero(tr != te)
+    if len(different):
+        row = different[0]
+        of_tr, of_te = tr[row : row + 1].tolist(), te[row : row + 1].tolist()  # plain values
+        raise ValueError(
+            f"te must have the users of tr, in the same order: {len(different):,} of {len(te):,} "
+            f"rows differ, row {row} is the user {of_tr[0]!r} in tr and {of_te[0]!r} in te"
+        )
+
+
+def _blocks(n: int, row_bytes: int) -> Iterator[slice]:
+    height = max(1, BLOCK_BYTES // max(1, row_bytes))
+    return (slice(begin, begin + height) for begin in range(0, n, height))
 
 
 def _ranks(

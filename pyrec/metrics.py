@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels
 from pyrec.data import as_csr
+from pyrec.data.csr import INT32_MAX
 
 __all__ = ["Metrics", "Summary", "catalogue_coverage", "summarize"]
 
@@ -51,7 +52,7 @@ class Metrics:
         Raises
         ------
         ValueError
-            Shapes that differ, an unknown metric, or a ``k`` below 1.
+            Shapes that differ, an unknown metric, or a ``k`` below 1 or above 2^31 - 1.
         """
         names = metric_names(metrics_list)
         scores = _dense_scores(pred_scores)
@@ -61,7 +62,7 @@ class Metrics:
                 f"ground_truth must have a row a row of pred_scores, {scores.shape[0]}, "
                 f"got {relevant.shape[0]}"
             )
-        best = kernels.topk(scores, deepest(names))
+        best = kernels.topk(scores, deepest(names, scores.shape[1]))
         return kernels.ranking(best.items, relevant, names)
 
     @staticmethod
@@ -172,13 +173,14 @@ def metric_names(metrics_list: Iterable[str]) -> list[str]:
     if not names:
         raise ValueError("metrics must name at least one metric, got an empty list")
     for name in names:
-        kernels.parse_metric(name)
+        if kernels.parse_metric(name)[1] > INT32_MAX:
+            raise ValueError(f"the k of a metric must be at most {INT32_MAX}, got {name!r}")
     return names
 
 
-def deepest(names: Iterable[str]) -> int:
-    """Return the largest ``k`` of ``name@k`` strings: how long the lists must be."""
-    return max(kernels.parse_metric(name)[1] for name in names)
+def deepest(names: Iterable[str], n_items: int) -> int:
+    """Return how long the lists must be for ``name@k`` strings: no longer than the catalogue."""
+    return max(1, min(n_items, max(kernels.parse_metric(name)[1] for name in names)))
 
 
 def _one(name: str, pred_scores: Any, ground_truth: Any, k: int) -> Values:

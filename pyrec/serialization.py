@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrec.files import StrPath, atomic_write
+from pyrec.machine import require_memory
 
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
@@ -51,8 +52,8 @@ def write_tensors(
     tensors : dict of str to array
         Any shapes; integer, float and bool dtypes.
     header : dict
-        JSON values (NumPy scalars allowed). ``format`` names the kind of file and ``version`` its
-        format version; by default ``"pyrec"`` and ``FORMAT_VERSION``.
+        JSON values (NumPy scalars allowed); ``format`` names the kind of file. ``version`` is
+        added, ``FORMAT_VERSION``.
 
     Raises
     ------
@@ -69,14 +70,14 @@ def write_tensors(
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
-    complete = {"format": "pyrec", "version": FORMAT_VERSION, **header}
+    complete = {"version": FORMAT_VERSION, **header}
     metadata = {_METADATA_KEY: json.dumps(complete, default=_plain_value)}
     with atomic_write(path) as temporary:
         save_file(arrays, temporary, metadata=metadata)
 
 
 def read_tensors(
-    path: StrPath, expected_format: str | None = None
+    path: StrPath, expected_format: str
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read a file that `write_tensors` wrote.
 
@@ -86,8 +87,8 @@ def read_tensors(
     ----------
     path : path
         The file.
-    expected_format : str, optional
-        The ``format`` that the header must name; by default any.
+    expected_format : str
+        The ``format`` that the header must name.
 
     Returns
     -------
@@ -103,6 +104,8 @@ def read_tensors(
     ValueError
         The file is truncated, not written by pyrec, of another format or of a newer version; the
         message names the file and says which.
+    MemoryError
+        The arrays are larger than the memory that is available.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -116,6 +119,7 @@ def read_tensors(
         with safe_open(path, framework="np", backend="pread") as file:
             header = _parse_header(path, (file.metadata() or {}).get(_METADATA_KEY))
             _check_format(path, header, expected_format)
+            require_memory(path.stat().st_size, f"{path} needs memory for its arrays")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(_unreadable(path, str(error))) from error
@@ -215,17 +219,18 @@ def save_model(model: RecSysModel, path: StrPath) -> None:
     Raises
     ------
     ValueError
-        The model is not trained.
+        The model is not trained, or its ``train`` did not set ``item_counts``.
     FileNotFoundError, IsADirectoryError, PermissionError
         The file cannot be written; nothing is left behind.
     """
     class_name = type(model).__name__
     if model.n_items is None:
         raise ValueError(f"{class_name} cannot be saved before it is trained")
+    if model.item_counts is None:
+        raise ValueError(f"{class_name} cannot be saved: its train has not set item_counts")
     parameters, tensors = model.state()
     stored = {**tensors, **encode_ids(_IDS, model.item_ids)}
-    if model.item_counts is not None:
-        stored[_COUNTS] = np.asarray(model.item_counts, dtype=np.int64)
+    stored[_COUNTS] = np.asarray(model.item_counts, dtype=np.int64)
     header = {
         "format": MODEL_FORMAT,
         "class": class_name,
@@ -301,8 +306,8 @@ def _restore(
         ids = decode_ids(_IDS, tensors)
         if ids is not None and len(ids) != n_items:
             raise ValueError(f"item_ids must have {n_items} entries, got {len(ids)}")
-        counts = tensors.pop(_COUNTS, None)
-        if counts is not None and (counts.shape != (n_items,) or counts.dtype != np.int64):
+        counts = tensors.pop(_COUNTS)
+        if counts.shape != (n_items,) or counts.dtype != np.int64:
             raise ValueError(
                 f"item_counts must be int64 of shape ({n_items},), "
                 f"got {counts.dtype} of shape {counts.shape}"
@@ -326,9 +331,9 @@ def _parse_header(path: Path, text: str | None) -> dict[str, Any]:
     raise ValueError(f"{path} is a safetensors file that pyrec did not write: no pyrec header")
 
 
-def _check_format(path: Path, header: dict[str, Any], expected: str | None) -> None:
+def _check_format(path: Path, header: dict[str, Any], expected: str) -> None:
     found, version = header.get("format"), header.get("version")
-    if expected is not None and found != expected:
+    if found != expected:
         raise ValueError(f"{path} is a file of the format {found!r}, expected {expected!r}")
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"{path} has the format version {version!r}, expected a number from 1")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
 import numpy as np
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -78,6 +80,16 @@ class TestSimulate:
         assert items["genres"].to_pylist() == [
             [names[j] for j in row.nonzero()[0]] for row in genres.toarray()
         ]
+
+    def test_json(self, run, tmp_path):
+        size = ("--users", 30, "--items", 20, "--interactions", 100)
+        found = run("simulate", "--out", tmp_path, *size, "--json").json
+        assert found == {
+            "files": [str(tmp_path / "ratings.parquet"), str(tmp_path / "items.parquet")],
+            "users": 30,
+            "items": 20,
+            "interactions": 100,
+        }
 
     def test_impossible_numbers(self, run, tmp_path):
         result = run("simulate", "--out", tmp_path / "x", "--users", 10, "--interactions", 5)
@@ -266,6 +278,23 @@ class TestRecommend:
         assert table["user_id"].to_pylist() == data.users.tolist()
         assert table["items"].to_pylist() == model.item_ids[best.items].tolist()
 
+    def test_a_folder_with_one_row_an_interaction(self, run, demo, tmp_path):
+        ratings = pq.read_table(demo / "ratings.parquet")
+        (tmp_path / "log").mkdir()
+        pq.write_table(ratings[:2000], tmp_path / "log" / "a.parquet")
+        pq.write_table(ratings[2000:], tmp_path / "log" / "b.parquet")
+        for source, out in ((tmp_path / "log", "one"), (demo / "ratings.parquet", "two")):
+            ease = demo / "ease.safetensors"
+            assert run("recommend", ease, source, "--out", tmp_path / out).code == 0
+        found, expected = (pq.read_table(tmp_path / out) for out in ("one", "two"))
+        assert found.equals(expected)
+
+    def test_columns_that_are_not_found(self, run, demo, tmp_path):
+        lists = [[1]]
+        pq.write_table(pa.table({"user": [1], "a": lists, "b": lists}), tmp_path / "u.parquet")
+        result = run("recommend", demo / "pop.safetensors", tmp_path, "--out", tmp_path / "out")
+        assert_error(result, "2 columns look like the list", "items= of pyrec.scoring.score")
+
     def test_long_layout(self, run, demo, tmp_path):
         out = tmp_path / "lists"
         ease = demo / "ease.safetensors"
@@ -301,6 +330,65 @@ class TestCommand:
     def test_usage_errors(self, run):
         assert run("train").code == 2
         assert run("nonsense").code == 2
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            pa.ArrowKeyError("no key"),
+            pa.ArrowCapacityError("too many bytes"),
+            pa.ArrowNotImplementedError("no such type"),
+            polars.exceptions.ComputeError("bad cell"),
+            MemoryError("too large"),
+        ],
+        ids=lambda error: type(error).__name__,
+    )
+    def test_errors_of_data_have_no_traceback(self, run, tmp_path, monkeypatch, error):
+        def fail(*arguments, **options):
+            raise error
+
+        monkeypatch.setattr(datasets, "simulate", fail)
+        assert_error(run("simulate", "--out", tmp_path / "x"), error.args[0])
+
+    def test_ids_of_a_wrong_type(self, run, demo, tmp_path):
+        table = pa.table({"user": [1.5, 2.0], "item": [1, 2]})
+        pq.write_table(table, tmp_path / "r.parquet")
+        out, ease = tmp_path / "out", demo / "ease.safetensors"
+        for command in (
+            ("prepare", tmp_path / "r.parquet"),
+            ("train", "EASE", tmp_path / "r.parquet"),
+            ("recommend", ease, tmp_path / "r.parquet"),
+        ):
+            assert_error(run(*command, "--out", out), "ids must be integers or text")
+
+    @pytest.mark.parametrize("error", [TypeError, RuntimeError, KeyError, AttributeError])
+    def test_mistakes_in_the_program_keep_their_traceback(self, tmp_path, monkeypatch, error):
+        def fail(*arguments, **options):
+            raise error("wrong")
+
+        monkeypatch.setattr(datasets, "simulate", fail)
+        with pytest.raises(error, match="wrong"):
+            cli.main(["simulate", "--out", str(tmp_path / "x")])
+
+    @pytest.mark.parametrize(
+        ("target", "command"),
+        [
+            ("pyrec.data.datasets.simulate", "simulate --out {out}"),
+            ("pyrec.data.parquet.write_users", "prepare {demo}/ratings.parquet --out {out}"),
+            ("pyrec.files._fsync", "train EASE {demo}/split --out {out}"),
+            (
+                "pyrec.models.EASE.recommend",
+                "recommend {demo}/ease.safetensors {demo}/split --out {out}",
+            ),
+        ],
+    )
+    def test_an_interrupt(self, run, demo, tmp_path, monkeypatch, target, command):
+        def interrupt(*arguments, **options):
+            signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(target, interrupt)
+        result = run(*command.format(out=tmp_path / "out", demo=demo).split())
+        assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
+        assert list(tmp_path.iterdir()) == []
 
     def test_as_a_process(self, demo, tmp_path):
         code = "import sys; from pyrec.cli import main; main()"

@@ -62,7 +62,7 @@ class TestEvaluate:
         torch = pytest.importorskip("torch")
         tr, te = data
         expected = evaluate(model, data, METRICS)
-        monkeypatch.setattr(pyrec.evaluation, "BLOCK_ROWS", 7)
+        monkeypatch.setattr(pyrec.evaluation, "BLOCK_BYTES", 7 * 5 * 8)
         batches = [(tr[:9], te[:9]), (tr[9:], te[9:])]
         dense = [tuple(torch.tensor(m.toarray()) for m in batch) for batch in batches]
         for loader in (data, batches, tuple(batches), iter(batches), dense, [list(dense[0])]):
@@ -88,6 +88,48 @@ class TestEvaluate:
             found = function(model, pair, METRICS)
             for name in METRICS:
                 np.testing.assert_array_equal(found[name], expected[name])
+
+    @pytest.mark.parametrize("function", [evaluate, one_plus_random])
+    def test_pairs_of_different_users_are_refused(self, function, model, data):
+        tr, te = (Interactions(m, [f"u{i:02d}" for i in range(40)], np.arange(12)) for m in data)
+        expected = function(model, data, ["hit@1"])["hit@1"]
+        np.testing.assert_array_equal(function(model, (tr, te), ["hit@1"])["hit@1"], expected)
+        for other, message in [
+            (te.select_users(np.roll(np.arange(40), 1)), "40 of 40 rows differ, row 0 is the user"),
+            (
+                te.select_users([*range(38), 39, 38]),
+                "row 38 is the user 'u38' in tr and 'u39' in te",
+            ),
+            (Interactions(te.matrix, np.arange(40), te.items), "'u00' in tr and 0 in te"),
+            (te.select_users(slice(5)), "te must have a row a row of tr, 40, got 5"),
+        ]:
+            with pytest.raises(ValueError, match=message):
+                function(model, [(tr, te), (tr, other)], ["hit@1"])
+
+    @pytest.mark.parametrize("function", [evaluate, one_plus_random])
+    def test_item_ids_that_a_model_without_ids_cannot_know(self, function, model, data):
+        pair = tuple(Interactions(m, np.arange(40), np.arange(1, 13)) for m in data)
+        with pytest.raises(ValueError, match="trained without item ids"):
+            function(model, pair, ["hit@1"])
+
+    def test_lists_are_no_longer_than_the_catalogue(self, model, data, monkeypatch):
+        lengths = []
+
+        def recommend(x, k):
+            lengths.append(k)
+            return EASE.recommend(model, x, k)
+
+        monkeypatch.setattr(model, "recommend", recommend)
+        deep, whole = (evaluate(model, data, [f"ndcg@{k}", "map@2"]) for k in (100_000, 12))
+        assert lengths == [12, 12]
+        np.testing.assert_array_equal(deep["ndcg@100000"], whole["ndcg@12"])
+        deep, whole = (one_plus_random(model, data, [f"ndcg@{k}"]) for k in (100_000, 12))
+        np.testing.assert_array_equal(deep["ndcg@100000"], whole["ndcg@12"])
+
+    @pytest.mark.parametrize("function", [evaluate, one_plus_random])
+    def test_a_k_beyond_all_catalogues_is_named(self, function, model, data):
+        with pytest.raises(ValueError, match="at most 2147483647, got 'ndcg@99999999999'"):
+            function(model, data, ["ndcg@99999999999"])
 
     def test_nothing_to_evaluate(self, model, data):
         empty = (data[0][:0], data[1][:0])
@@ -183,8 +225,7 @@ class TestOnePlusRandom:
         assert len(expected) == te.nnz
         other = one_plus_random(model, data, ["mrr@9"], r=4, seed=6)["mrr@9"]
         assert not np.array_equal(expected, other)
-        monkeypatch.setattr(pyrec.evaluation, "SCORE_BYTES", 3 * 4 * 12)
-        monkeypatch.setattr(pyrec.evaluation, "BLOCK_ROWS", 2)
+        monkeypatch.setattr(pyrec.evaluation, "BLOCK_BYTES", 3 * 4 * 12)
         for loader in (data, [(tr[:9], te[:9]), (tr[9:], te[9:])]):
             again = one_plus_random(model, loader, ["mrr@9"], r=4, seed=5)["mrr@9"]
             np.testing.assert_array_equal(again, expected)

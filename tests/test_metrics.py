@@ -6,35 +6,17 @@ import math
 
 import numpy as np
 import pytest
+import reference
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyrec import kernels
 from pyrec.metrics import Metrics, Summary, catalogue_coverage, summarize
 
 SCORES = np.array([[4, 3, 2, 1, 0], [0.1, 0.9, 0.3, 0.7, 0.5]])
 RELEVANT = np.array([[1, 1, 0, 0, 1], [1, 0, 0, 1, 0]])
 NAMES = ["ndcg", "recall", "full_recall", "hit", "mrr", "map", "precision"]
-
-
-def plain_metric(name: str, scores: np.ndarray, relevant: set[int], k: int) -> float:
-    """One user, one metric, from the formula."""
-    if not relevant:
-        return math.nan
-    ranked = sorted(range(len(scores)), key=lambda j: (-scores[j], j))
-    hits = [int(j in relevant) for j in ranked[:k] if scores[j] > -math.inf]
-    reachable = min(k, len(relevant))
-    first = next((i for i, hit in enumerate(hits) if hit), None)
-    return {
-        "ndcg": sum(h / math.log2(i + 2) for i, h in enumerate(hits))
-        / sum(1 / math.log2(i + 2) for i in range(reachable)),
-        "recall": sum(hits) / reachable,
-        "full_recall": sum(hits) / len(relevant),
-        "hit": float(any(hits)),
-        "mrr": 0.0 if first is None else 1 / (first + 1),
-        "map": sum(h * sum(hits[: i + 1]) / (i + 1) for i, h in enumerate(hits)) / reachable,
-        "precision": sum(hits) / k,
-    }[name]
 
 
 class TestMetrics:
@@ -63,10 +45,11 @@ class TestMetrics:
         scores[rng.random(scores.shape) < 0.1] = -np.inf
         relevant = rng.random((n_users, n_items)) < rng.random()
         found = Metrics.compute(scores, relevant, [f"{name}@{k}" for name in NAMES])
+        lists, _ = reference.topk(scores, n_items)
         for name in NAMES:
             expected = [
-                plain_metric(name, s, set(np.flatnonzero(r)), k)
-                for s, r in zip(scores, relevant, strict=True)
+                reference.ranking(items, set(np.flatnonzero(r)), name, k)
+                for items, r in zip(lists, relevant, strict=True)
             ]
             np.testing.assert_allclose(found[f"{name}@{k}"], expected, rtol=1e-12, atol=1e-15)
 
@@ -107,6 +90,19 @@ class TestMetrics:
         with pytest.raises(ValueError, match="ndcg") as raised:
             Metrics.compute(SCORES, RELEVANT, [metric])
         assert repr(metric) in str(raised.value)
+
+    def test_lists_are_no_longer_than_the_catalogue(self, monkeypatch):
+        topk = kernels.topk
+        lengths = []
+        monkeypatch.setattr(kernels, "topk", lambda s, k: topk(s, lengths.append(k) or k))
+        found = Metrics.compute(SCORES, RELEVANT, ["ndcg@1000", "precision@1000"])
+        assert lengths == [5]
+        np.testing.assert_array_equal(found["ndcg@1000"], Metrics.ndcg_at_k(SCORES, RELEVANT, 5))
+        np.testing.assert_array_equal(found["precision@1000"], [0.003, 0.002])
+
+    def test_a_k_beyond_all_catalogues_is_named(self):
+        with pytest.raises(ValueError, match="at most 2147483647, got 'ndcg@99999999999'"):
+            Metrics.compute(SCORES, RELEVANT, ["hit@1", "ndcg@99999999999"])
 
     def test_wrong_shapes_are_named(self):
         with pytest.raises(ValueError, match="ground_truth must have a row a row of pred_scores"):

@@ -243,6 +243,30 @@ class TestScore:
         assert table["user_id"].to_pylist() == ["x", "y"]
         assert_rows(table, expected_rows(model, IDS, [["apple", "dill"], []], 2))
 
+    def test_values_of_interactions_count(self, model, tmp_path):
+        values = sp.csr_array(TRAIN * np.array([1.0, 4.0, 0.25, 2.0, 3.0]))
+        data = Interactions(values, np.arange(5), IDS)
+        best = model.recommend(data, 2)
+        ones = model.recommend(sp.csr_array(TRAIN), 2)
+        assert not np.array_equal(best.scores, ones.scores)
+        table = recommend(model, data, 2)
+        score(model, data, tmp_path / "out", k=2, verbose=0)
+        written = pq.read_table(tmp_path / "out")
+        assert table["item_id"].to_pylist() == IDS[best.items.ravel()].tolist()
+        assert written["items"].to_pylist() == IDS[best.items].tolist()
+        np.testing.assert_array_equal(table["score"].to_numpy(), best.scores.ravel())
+        np.testing.assert_array_equal(written["scores"].to_pylist(), best.scores)
+
+    def test_peak_memory_without_proc(self, model, tmp_path, monkeypatch):
+        def no_file(path):
+            raise FileNotFoundError(path)
+
+        source = write(tmp_path / "u.parquet", [["apple"]])
+        for n, read_text in enumerate([lambda path: "Name: x\n", no_file]):
+            monkeypatch.setattr(run.Path, "read_text", read_text)
+            report = score(model, source, tmp_path / f"out{n}", verbose=0)
+            assert 1 << 20 < report.peak_memory < 1 << 36
+
     def test_no_users(self, model, tmp_path):
         source = write(tmp_path / "u.parquet", pa.array([], pa.list_(pa.string())), users=[])
         report = score(model, source, tmp_path / "out", verbose=0)
@@ -405,6 +429,22 @@ class TestRecommend:
         assert sorted(table["item_id"].to_pylist()) == ["apple", "eggs"]
         table = recommend(model, data, 9, deny=["eggs"])
         assert sorted(table["item_id"].to_pylist()) == ["cheese", "dill"]
+
+    @pytest.mark.parametrize("ids", [IDS, NUMBERS], ids=["strings", "integers"])
+    def test_empty_lists_of_items(self, ids):
+        data = Interactions(sp.csr_array(TRAIN), np.arange(5), ids)
+        model = trained(ids)
+        for empty in ([], (), np.array([], dtype=object), np.array([], dtype=np.int64)):
+            assert recommend(model, data, allow=empty).num_rows == 0
+            assert recommend(model, data, deny=empty).equals(recommend(model, data))
+
+    def test_a_model_without_ids_refuses_others(self):
+        model = trained(None)
+        data = Interactions(sp.csr_array(TRAIN), np.arange(5), np.arange(5))
+        assert recommend(model, data, 1)["item_id"].type == pa.int64()
+        for ids in (NUMBERS, IDS):
+            with pytest.raises(ValueError, match="trained without item ids"):
+                recommend(model, Interactions(sp.csr_array(TRAIN), np.arange(5), ids), 1)
 
     def test_popularity_needs_no_history(self):
         table = recommend(

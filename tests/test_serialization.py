@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+import pyrec.models
+from pyrec import machine
 from pyrec.models import EASE, Popularity
 from pyrec.serialization import (
     decode_ids,
@@ -39,7 +41,7 @@ def model_file(tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, change_header=lambda header: None, change_tensors=lambda t: None) -> None:
-    tensors, header = read_tensors(path)
+    tensors, header = read_tensors(path, "pyrec-model")
     change_header(header)
     change_tensors(tensors)
     write_tensors(path, tensors, header)
@@ -55,7 +57,7 @@ class TestTensors:
         }
         header = {"format": "x", "name": "é", "nested": {"a": [1, None]}, "number": np.int64(3)}
         write_tensors(tmp_path / "f", tensors, header)
-        read, read_header = read_tensors(tmp_path / "f")
+        read, read_header = read_tensors(tmp_path / "f", "x")
         assert read.keys() == tensors.keys()
         for name, array in tensors.items():
             np.testing.assert_array_equal(read[name], array)
@@ -64,8 +66,8 @@ class TestTensors:
 
     def test_strides_are_respected(self, tmp_path):
         transposed = np.arange(6).reshape(2, 3).T
-        write_tensors(tmp_path / "f", {"t": transposed, "step": np.arange(9)[::2]}, {})
-        read, _ = read_tensors(tmp_path / "f")
+        write_tensors(tmp_path / "f", {"t": transposed, "step": np.arange(9)[::2]}, {"format": "x"})
+        read, _ = read_tensors(tmp_path / "f", "x")
         np.testing.assert_array_equal(read["t"], [[0, 3], [1, 4], [2, 5]])
         np.testing.assert_array_equal(read["step"], [0, 2, 4, 6, 8])
 
@@ -73,57 +75,64 @@ class TestTensors:
         with pytest.raises(TypeError, match="JSON values only, got object"):
             write_tensors(tmp_path / "f", {}, {"x": object()})
         with pytest.raises(TypeError, match="names must be an array of numbers, got dtype <U1"):
-            write_tensors(tmp_path / "f", {"names": np.array(["a"])}, {})
+            write_tensors(tmp_path / "f", {"names": np.array(["a"])}, {"format": "x"})
         assert list(tmp_path.iterdir()) == []
 
     def test_a_file_truncated_anywhere_is_named(self, tmp_path):
         path = tmp_path / "f"
-        write_tensors(path, {"a": np.arange(4.0)}, {})
+        write_tensors(path, {"a": np.arange(4.0)}, {"format": "x"})
         whole = path.read_bytes()
         for size in range(len(whole)):
             path.write_bytes(whole[:size])
             with pytest.raises(ValueError, match=f"{re.escape(str(path))} is truncated"):
-                read_tensors(path)
+                read_tensors(path, "x")
 
     def test_a_place_that_cannot_be_written(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="none does not exist"):
-            write_tensors(tmp_path / "none" / "f", {}, {})
+            write_tensors(tmp_path / "none" / "f", {}, {"format": "x"})
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("content", [b"user,item\n1,2\n" * 20, b"PK\x03\x04" * 100])
     def test_a_foreign_file_is_named(self, tmp_path, content):
         (tmp_path / "f").write_bytes(content)
         with pytest.raises(ValueError, match="f is not a pyrec file"):
-            read_tensors(tmp_path / "f")
+            read_tensors(tmp_path / "f", "x")
 
     def test_an_npz_file_is_named(self, tmp_path):
         np.savez(tmp_path / "f.npz", a=np.arange(3))
         with pytest.raises(ValueError, match=r"f\.npz is not a pyrec file"):
-            read_tensors(tmp_path / "f.npz")
+            read_tensors(tmp_path / "f.npz", "x")
 
     @pytest.mark.parametrize("metadata", [None, {"other": "1"}, {"pyrec": "{"}, {"pyrec": "[]"}])
     def test_a_safetensors_file_of_others_is_named(self, tmp_path, metadata):
         save_file({"a": np.arange(3)}, tmp_path / "f", metadata=metadata)
         with pytest.raises(ValueError, match="that pyrec did not write"):
-            read_tensors(tmp_path / "f")
+            read_tensors(tmp_path / "f", "x")
 
     def test_version_and_format_are_checked(self, tmp_path):
         path = tmp_path / "f"
         write_tensors(path, {}, {"format": "x", "version": 2})
         with pytest.raises(ValueError, match="format version 2; this pyrec reads versions up to 1"):
-            read_tensors(path)
+            read_tensors(path, "x")
         write_tensors(path, {}, {"format": "x", "version": "new"})
         with pytest.raises(ValueError, match="format version 'new', expected a number"):
-            read_tensors(path)
+            read_tensors(path, "x")
         write_tensors(path, {}, {"format": "x"})
         with pytest.raises(ValueError, match="format 'x', expected 'pyrec-model'"):
             read_tensors(path, "pyrec-model")
 
     def test_a_missing_file_and_a_folder(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="none does not exist"):
-            read_tensors(tmp_path / "none")
+            read_tensors(tmp_path / "none", "x")
         with pytest.raises(ValueError, match="is a folder"):
-            read_tensors(tmp_path)
+            read_tensors(tmp_path, "x")
+
+    def test_a_file_larger_than_the_memory(self, tmp_path, monkeypatch):
+        write_tensors(tmp_path / "f", {"a": np.ones(5000)}, {"format": "x"})
+        monkeypatch.setattr(machine, "available_memory", lambda: 1 << 10)
+        message = r"f needs memory for its arrays, 39\.\d KiB; 1\.0 KiB are available"
+        with pytest.raises(MemoryError, match=message):
+            read_tensors(tmp_path / "f", "x")
 
     def test_neither_writing_nor_reading_copies_a_large_array(self, tmp_path):
         script = r"""if True:
@@ -137,9 +146,9 @@ class TestTensors:
                 return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
             before = peak()
             if sys.argv[1] == "write":
-                write_tensors(sys.argv[2], {"a": np.ones(25_000_000, np.float32)}, {})
+                write_tensors(sys.argv[2], {"a": np.ones(25_000_000, np.float32)}, {"format": "x"})
             else:
-                tensors, _ = read_tensors(sys.argv[2])
+                tensors, _ = read_tensors(sys.argv[2], "x")
             print(peak() - before)
         """
         for action in ("write", "read"):
@@ -172,8 +181,8 @@ class TestIds:
 
     def test_a_file_holds_them(self, tmp_path):
         ids = np.array(["", "x" * 300, "日本"], dtype=object)
-        write_tensors(tmp_path / "f", encode_ids("users", ids), {})
-        assert decode_ids("users", read_tensors(tmp_path / "f")[0]).tolist() == ids.tolist()
+        write_tensors(tmp_path / "f", encode_ids("users", ids), {"format": "x"})
+        assert decode_ids("users", read_tensors(tmp_path / "f", "x")[0]).tolist() == ids.tolist()
 
     @pytest.mark.parametrize(
         "ids", [np.array([1.5]), np.array(["a", None], object), np.array([True]), np.array([1j])]
@@ -224,6 +233,19 @@ class TestModels:
             save_model(EASE(), tmp_path / "f")
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("name", ["EASE", "Popularity"])
+    def test_a_model_without_counts_is_neither_saved_nor_loaded(self, name, tmp_path):
+        model = getattr(pyrec.models, name)()
+        model.train(X)
+        save_model(model, tmp_path / "f")
+        rewrite(tmp_path / "f", change_tensors=lambda tensors: tensors.pop("item_counts"))
+        for load in (load_model, lambda path: load_into(model, path)):
+            with pytest.raises(ValueError, match=f"valid {name}: 'item_counts' is missing"):
+                load(tmp_path / "f")
+        model.item_counts = None
+        with pytest.raises(ValueError, match=f"{name} cannot be saved: its train has not set item"):
+            save_model(model, tmp_path / "f")
+
     def test_load_into_replaces_what_a_model_knew(self, model_file):
         model = EASE(lam=1.0)
         model.train(X[:, :2])
@@ -260,6 +282,7 @@ class TestModels:
             lambda t: t.update(item_counts=np.zeros(4)),
             lambda t: t.update({"item_ids.bytes": np.zeros(1, np.uint8)}),
             lambda t: t.update(weights=np.zeros((3, 3), np.float32)),
+            lambda t: t.update(bias=np.zeros(4, np.float32)),
             lambda t: t.pop("weights"),
         ],
     )

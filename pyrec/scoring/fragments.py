@@ -175,8 +175,8 @@ def _column(
         return name
     if len(fitting) != 1:
         raise ValueError(
-            f"{path}: {len(fitting) or 'no'} columns look like {what}; name it with {argument}=; "
-            f"columns found: {found}"
+            f"{path}: {len(fitting) or 'no'} columns look like {what}; name it with {argument}= "
+            f"of pyrec.scoring.score; columns found: {found}"
         )
     return fitting[0]
 

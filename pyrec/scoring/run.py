@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import glob
+import resource
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,7 @@ from pyrec.scoring.fragments import (
     score_blocks,
     score_fragment,
 )
-from pyrec.scoring.scorer import BATCH_ROWS, Block, Scorer, vocabulary_of
+from pyrec.scoring.scorer import BATCH_ROWS, Block, Scorer
 
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
@@ -193,7 +196,8 @@ def recommend(
     Raises
     ------
     ValueError
-        The source cannot be read, or its item ids are of another type than the model's.
+        The source cannot be read, or its item ids are of another type than the model's, or others
+        than the numbers of a model without item ids.
     """
     scorer = Scorer(model, k, remove_seen=remove_seen, allow=allow, deny=deny, layout="long")
     data = source if isinstance(source, Interactions) else read_interactions(source)
@@ -209,15 +213,13 @@ def find_users(source: StrPath) -> StrPath | Interactions:
     ----------
     source : path
         A folder made by ``pyrec prepare`` (its ``users.parquet``); Parquet with one row a user, as
-        `score` takes it; or one row an interaction, in any form that `pyrec.read_interactions`
-        takes, which is read whole.
+        `score` takes it; or one row an interaction, a folder of Parquet or any form that
+        `pyrec.read_interactions` takes, which is read whole.
     """
-    if Path(source).is_dir():
-        return source
     files = _parquet_files(source)
     if files[0].suffix in (".parquet", ".pq") and has_lists(files[0]):
         return source
-    return read_interactions(source)
+    return read_interactions(files)
 
 
 def _parquet_files(users: StrPath) -> list[Path]:
@@ -273,18 +275,19 @@ def _score_all(
 
 def _blocks(scorer: Scorer, data: Interactions) -> Iterator[Block]:
     """Yield the users of ``data`` block by block, their items by the model's numbers."""
-    aligned, _ = data.align(vocabulary_of(scorer.model))
+    aligned, _ = scorer.model.aligned(data)
     ids = id_array(aligned.users)
-    histories = aligned.sequences()
-    n_unknown = np.diff(data.matrix.indptr) - np.diff(histories.offsets)
+    n_unknown = np.diff(data.matrix.indptr) - np.diff(aligned.matrix.indptr)
     for begin in range(0, len(ids), BATCH_ROWS):
         rows = slice(begin, begin + BATCH_ROWS)
-        yield Block(ids[rows], histories[rows], int(n_unknown[rows].sum()))
+        yield Block(ids[rows], aligned.select_users(rows), int(n_unknown[rows].sum()))
 
 
 def _peak_memory() -> int:
-    # Not getrusage: its peak includes what the parent process held before this program began.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    # Second choice: its peak includes what the parent process held before this program began.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
-from pyrec.data import Histories
+from pyrec.data import Histories, Interactions
 from pyrec.data.csr import offsets_of
 from pyrec.data.parquet import id_array
 from pyrec.models import Popularity
@@ -17,7 +17,7 @@ from pyrec.models import Popularity
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
 
-__all__ = ["BATCH_ROWS", "Block", "Scorer", "vocabulary_of"]
+__all__ = ["BATCH_ROWS", "Block", "Scorer"]
 
 # Rows are scored on this grid whatever the machine, so that the same input gives the same file.
 BATCH_ROWS = 8192
@@ -31,14 +31,14 @@ class Block(NamedTuple):
     ----------
     users : (n,) pyarrow.Array
         User ids, of any type.
-    histories : Histories
-        Of the same n users.
+    histories : Histories or Interactions
+        Of the same n users; Interactions aligned to the model.
     n_unknown : int
         Items of theirs that the model does not know.
     """
 
     users: pa.Array
-    histories: Histories
+    histories: Histories | Interactions
     n_unknown: int
 
 
@@ -82,7 +82,8 @@ class Scorer:
         self.k = min(k, self.n_items)
         self.remove_seen = remove_seen
         self.layout = layout
-        self.vocabulary = id_array(vocabulary_of(model))
+        ids = np.arange(self.n_items) if model.item_ids is None else model.item_ids
+        self.vocabulary = id_array(ids)
         self.allow = self._numbers_of(allow, "allow")
         self.deny = self._numbers_of(deny, "deny")
         self.popular = self._popular()
@@ -136,7 +137,7 @@ class Scorer:
             histories, self.k, remove_seen=self.remove_seen, allow=self.allow, deny=self.deny
         )
         items, scores = np.asarray(best.items), np.asarray(best.scores)
-        empty = np.flatnonzero(np.diff(histories.offsets) == 0)
+        empty = np.flatnonzero(_lengths(histories) == 0)
         if self.popular is not None and len(empty):
             items, scores = items.copy(), scores.copy()
             items[empty], scores[empty] = self.popular
@@ -176,7 +177,8 @@ class Scorer:
     def _numbers_of(self, ids: ArrayLike | None, name: str) -> NDArray[np.int32] | None:
         if ids is None:
             return None
-        array = id_array(np.asarray(ids))
+        # An empty list has no type of its own.
+        array = id_array(ids) if np.size(ids) else pa.nulls(0)
         numbers = pc.index_in(self._as_ids(array, name), value_set=self.vocabulary).drop_null()
         return np.unique(numbers.to_numpy())
 
@@ -190,10 +192,10 @@ class Scorer:
         return best.items[0], best.scores[0]
 
 
-def vocabulary_of(model: RecSysModel) -> NDArray[Any]:
-    """Return the id of each of the model's items: its number where the model has no ids."""
-    ids = model.item_ids
-    return np.arange(model.n_items or 0, dtype=np.int64) if ids is None else np.asarray(ids)
+def _lengths(histories: Histories | Interactions) -> NDArray[Any]:
+    if isinstance(histories, Interactions):
+        return np.diff(histories.matrix.indptr)
+    return np.diff(histories.offsets)
 
 
 def _is_string(kind: pa.DataType) -> bool:
