@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pyrec import __version__
 from pyrec.commands import (
     SplitKind,
+    check_model_file,
     describe,
     is_of_users,
     naming_wrong_types,
@@ -62,13 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line.
 
     Exit status 0; 1 after an error in data or files, 2 after a mistake in the usage, 130 when
-    interrupted. A mistake in the program itself keeps its traceback.
+    interrupted, 143 when terminated. A mistake in the program itself keeps its traceback.
 
     Parameters
     ----------
     arguments : list of str, optional
         By default those of the process.
     """
+    if arguments is None:
+        # Like Ctrl-C, so that temporary files go: by default the process would end at once.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pyrec")
     except Exception as error:
@@ -79,8 +85,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pyrec {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _pyrec() -> None:
+def _pyrec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
     """Train strong, simple recommenders and score many users.
 
     [bold]A first run, on simulated data:[/bold]
@@ -246,6 +262,7 @@ def train(
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     check_place(out)
+    check_model_file(out, data)
     with naming_wrong_types():
         interactions = training_data(data)
     start = time.perf_counter()

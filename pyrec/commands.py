@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SplitKind",
+    "check_model_file",
     "describe",
     "is_of_users",
     "naming_wrong_types",
@@ -98,7 +99,24 @@ def training_data(path: Path) -> Interactions:
 
     if (path / "split.json").exists():
         return Interactions.load(path / "train")
-    return Interactions.load(path) if path.is_dir() else read_interactions(path)
+    if not path.is_dir():
+        return read_interactions(path)
+    try:
+        return Interactions.load(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is no prepared folder: make one with pyrec prepare RATINGS --out FOLDER"
+        ) from error
+
+
+def check_model_file(out: Path, data: Path) -> None:
+    """Refuse to write a model over the data it is trained on."""
+    if (
+        out.exists()
+        and data.exists()
+        and (out.samefile(data) or data.resolve() in out.resolve().parents)
+    ):
+        raise FileExistsError(f"--out must not be a file of the data, got {out}")
 
 
 def new_model(name: str, parameters: list[str]) -> RecSysModel:

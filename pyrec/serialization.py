@@ -62,6 +62,7 @@ def write_tensors(
     TypeError
         A header value that JSON cannot hold, or an array of strings or objects.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     # safetensors takes the address and the size of an array and ignores its strides: a transposed
@@ -73,7 +74,10 @@ def write_tensors(
     complete = {"version": FORMAT_VERSION, **header}
     metadata = {_METADATA_KEY: json.dumps(complete, default=_plain_value)}
     with atomic_write(path) as temporary:
-        save_file(arrays, temporary, metadata=metadata)
+        try:
+            save_file(arrays, temporary, metadata=metadata)
+        except SafetensorError as error:  # its name for a full disk
+            raise OSError(f"cannot write {path}: {error}") from error
 
 
 def read_tensors(

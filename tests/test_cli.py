@@ -216,7 +216,7 @@ class TestTrain:
         # said before the data is read
         assert_error(run("train", "EASE", tmp_path / "x", "--out", out), "no does not exist")
         assert_error(run("train", "EASE", demo / "split", "--out", tmp_path), "it is a folder")
-        assert_error(run("train", "EASE", tmp_path, "--out", tmp_path / "m"), "interactions.safe")
+        assert_error(run("train", "EASE", tmp_path, "--out", tmp_path / "m"), "no prepared folder")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -389,6 +389,67 @@ class TestCommand:
         result = run(*command.format(out=tmp_path / "out", demo=demo).split())
         assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
         assert list(tmp_path.iterdir()) == []
+
+    def test_terminated(self, demo, tmp_path):
+        """kill, docker stop: temporary files go as after Ctrl-C."""
+        code = (
+            "import os, signal; from pyrec import cli, models;"
+            "models.EASE.recommend = lambda *a, **o: os.kill(os.getpid(), signal.SIGTERM);"
+            "cli.main()"
+        )
+        arguments = [
+            "recommend",
+            demo / "ease.safetensors",
+            demo / "split",
+            "--out",
+            tmp_path / "out",
+        ]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
+        assert done.returncode == 143
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_model_is_never_written_over_its_data(self, run, demo, tmp_path):
+        ratings = tmp_path / "ratings.parquet"
+        ratings.write_bytes((demo / "ratings.parquet").read_bytes())
+        before = ratings.read_bytes()
+        for data, out in ((ratings, ratings), (demo / "split", demo / "split" / "users.parquet")):
+            result = run("train", "EASE", data, "--out", out)
+            assert (result.code, result.err) == (
+                1,
+                f"error: --out must not be a file of the data, got {out}\n",
+            )
+        assert ratings.read_bytes() == before
+
+    def test_a_folder_that_is_not_prepared(self, run, demo, tmp_path):
+        result = run("train", "EASE", demo, "--out", tmp_path / "m")
+        assert (result.code, result.err) == (
+            1,
+            f"error: {demo} is no prepared folder: make one with pyrec prepare RATINGS --out FOLDER\n",
+        )
+
+    def test_a_full_disk(self, demo, tmp_path):
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096));"
+        code = f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {limit} from pyrec import cli; cli.main()"
+        command = [
+            sys.executable,
+            "-c",
+            code,
+            "train",
+            "EASE",
+            demo / "split",
+            "--out",
+            tmp_path / "m",
+        ]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: cannot write {tmp_path}/m: ")
+        assert done.stderr.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
+
+    def test_version(self, run):
+        import pyrec
+
+        assert run("--version").out == f"pyrec {pyrec.__version__}\n"
 
     def test_as_a_process(self, demo, tmp_path):
         code = "import sys; from pyrec.cli import main; main()"

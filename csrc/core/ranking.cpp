@@ -53,8 +53,8 @@ void ranking(Matrix<const std::int32_t> items, const ItemLists& relevant, std::i
              const std::vector<Measure>& measures, Matrix<double> out, int n_threads) {
     std::int64_t deepest = 0;
     for (const Measure& m : measures) deepest = std::max(deepest, m.k);
-    const Discounts discounts(deepest);
     const std::int64_t depth = std::min(deepest, items.cols);
+    const Discounts discounts(std::max(depth, std::min(deepest, n_items)));
     parallel_for(items.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         std::vector<unsigned char> is_relevant(static_cast<std::size_t>(n_items), 0);
         std::vector<std::int64_t> hits;
