@@ -1,4 +1,6 @@
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
@@ -150,7 +152,9 @@ def corrupt_coo():
     [
         (np.ones(3), ValueError, r"x must have 2 dimensions .* got shape \(3,\)"),
         (np.ones((2, 4)), ValueError, "x has 4 columns, expected n_items = 3"),
-        ([[1, 0, 0]], TypeError, "x must be Interactions.* got list"),
+        ([[1, 0, 0]], TypeError, "x must be Interactions.* got list$"),
+        (pd.DataFrame(SMALL), TypeError, "got pandas DataFrame: use pyrec.read_interactions for"),
+        (pl.DataFrame(SMALL), TypeError, "got polars DataFrame: use pyrec.read_interactions for"),
         (SMALL.astype(complex), TypeError, "x must hold real numbers, got dtype complex128"),
         (np.array([["a", "b", "c"]]), TypeError, "x must hold real numbers"),
         (SMALL * np.nan, ValueError, "x holds values that are NaN"),
@@ -213,6 +217,29 @@ def test_histories_name_what_is_wrong(offsets, items, error, message):
         Histories(offsets, items, 4)
 
 
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ([[0], [1.5]], r"lists must hold item numbers, .* got 1\.5"),
+        ([["3"]], "lists must hold item numbers, .* got '3'"),
+        (["a"], "lists must hold item numbers, .* got 'a'"),
+        ([[True, False]], "lists must hold item numbers, .* got True"),
+        ([1, 2], "lists must hold a list of item numbers a user: .*'int'"),
+    ],
+)
+def test_lists_of_something_else(lists, message):
+    with pytest.raises(TypeError, match=message):
+        Histories.from_lists(lists, 4)
+
+
+def test_lists_of_any_whole_numbers():
+    torch = pytest.importorskip("torch")
+    rows = [[], np.array([2, 1], np.uint8), (3,), torch.tensor([0, 2])]
+    assert Histories.from_lists(rows, 4).items.tolist() == [2, 1, 3, 0, 2]
+    with pytest.raises(TypeError, match="integer"):
+        Histories.from_lists([torch.tensor([0.5])], 4)
+
+
 def test_interactions_keep_ids_and_times():
     data = small()
     assert (data.n_users, data.n_items, data.n_interactions) == (3, 3, 3)
@@ -258,7 +285,7 @@ def test_align_renumbers_drops_and_carries_times():
     np.testing.assert_array_equal(aligned.matrix.toarray(), [[2, 0, 1], [0, 0, 0], [0, 0, 0]])
     assert aligned.timestamps.tolist() == [3, 5]
     assert_canonical(aligned.matrix)
-    with pytest.raises(ValueError, match="item ids differ in type: strings here, integers in"):
+    with pytest.raises(ValueError, match="strings in these interactions, integers in the model"):
         small().align([1, 2])
     with pytest.raises(ValueError, match="must not repeat"):
         small().align(["a", "a"])
@@ -318,6 +345,15 @@ def test_filter_reaches_the_fixed_point(dense, min_user, min_item):
     time_of = np.zeros(dense.shape, int)
     time_of[dense] = times
     np.testing.assert_array_equal(core.timestamps, time_of[left])
+
+
+@pytest.mark.parametrize("least", [-5, 1.5, "4", float("nan")])
+@pytest.mark.parametrize("name", ["min_user", "min_item"])
+def test_filter_names_what_is_wrong(name, least):
+    with pytest.raises(
+        ValueError, match=f"{name} must be a whole number, at least 0, got {least!r}"
+    ):
+        small().filter(**{name: least})
 
 
 def test_filter_adds_up_what_it_dropped():

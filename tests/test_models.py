@@ -1,6 +1,7 @@
 """One contract over all models, then what each adds."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import reference
 import scipy.sparse as sp
@@ -181,6 +182,8 @@ class TestEveryModel:
             MAKERS[name]().train(np.full((2, 3), np.nan))
         with pytest.raises(TypeError, match="train_data must be"):
             MAKERS[name]().train(3)
+        with pytest.raises(TypeError, match=r"got pandas DataFrame: use pyrec\.read_interactions"):
+            MAKERS[name]().train(pd.DataFrame({"user": [1], "item": [2]}))
         with pytest.raises(
             TypeError, match="train_data must be one matrix or a sampler, got a tuple of 2"
         ):

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from pyrec.data import read_interactions
 
 ROWS = [(3, 7, 5.0, 30), (1, 9, 3.5, 10), (3, 2, 4.0, 20), (1, 7, 1.0, 40)]
+CORRUPT_GZIP = gzip.compress(b"user,item\n", mtime=0)[:10] + b"\xff" * 40
 TRIPLES = {(user, item): (1.0, time) for user, item, _, time in ROWS}
 
 
@@ -172,13 +174,20 @@ def test_dates_in_text_files(tmp_path):
         ({"timestamp": [1, None, 2, 3]}, "timestamp is null in 1 rows"),
         ({"timestamp": [1.0, float("nan"), 2, 3]}, "timestamp is null in 1 rows"),
         ({"date": [1, 2, 3, 4]}, "timestamp, date could be meant, name one"),
+        ({"timestamp": ["a", "b", "c", "d"]}, "column timestamp: .* or dates, got 'a'"),
+        ({"timestamp": ["2020-01-01", None, "x", "2020-01-02"]}, ".* or dates, got 'x'"),
+        ({"timestamp": [1.0, float("inf"), 2, 3]}, ".* or dates, got an infinite one"),
+        ({"timestamp": [True, False, True, True]}, ".* or dates, got Boolean"),
     ],
 )
 def test_uncertain_timestamps_are_left_unknown(changes, note):
     frame = FRAME.with_columns(**{name: pl.Series(v, strict=False) for name, v in changes.items()})
     data = read_interactions(frame)
     assert data.timestamps is None
-    assert note in str(data.report)
+    assert re.search(f"timestamps left unknown: .*{note}", str(data.report))
+    if "dates" in note:
+        with pytest.raises((TypeError, ValueError), match=r"column timestamp as timestamp: .*got"):
+            read_interactions(frame, timestamp="timestamp")
     if "date" in changes:
         named = read_interactions(frame, timestamp="date")
         assert sorted(named.timestamps.tolist()) == [1, 2, 3, 4]
@@ -269,7 +278,7 @@ def test_missing_and_ambiguous_columns(columns, options, message):
         ({"user": [True]}, TypeError, "column user as user: .* got Boolean"),
         ({"item": [date(2020, 1, 1)]}, TypeError, "column item as item: .* got Date"),
         ({"item": pl.Series([2**63], dtype=pl.UInt64)}, ValueError, "column item as item: "),
-        ({"t": ["yesterday"]}, ValueError, "column t as timestamp: "),
+        ({"t": ["yesterday"]}, ValueError, "column t as timestamp: .* or dates, got 'yesterday'"),
         ({"t": [[1]]}, TypeError, "column t as timestamp: .* got List"),
         ({"rating": ["good"]}, ValueError, "column rating as rating: "),
         ({"rating": [[1]]}, TypeError, "column rating as rating: ratings must be numbers"),
@@ -278,13 +287,15 @@ def test_missing_and_ambiguous_columns(columns, options, message):
 def test_columns_of_the_wrong_type(columns, error, message):
     frame = pl.DataFrame({"user": [1], "item": [2], "rating": [3], "t": [4]} | columns)
     with pytest.raises(error, match=message):
-        read_interactions(frame, min_rating=1)
+        read_interactions(frame, min_rating=1, timestamp="t")
 
 
 def test_columns_of_mixed_types():
     mixed = FRAME.to_pandas().assign(user_id=[3, "x", 3, 1])
-    with pytest.raises(TypeError, match="pandas DataFrame could not be taken as Arrow columns"):
+    with pytest.raises(TypeError, match=r"column user_id as user: .* or text, got int and str"):
         read_interactions(mixed)
+    mixed = FRAME.to_pandas().assign(timestamp=[3, "x", None, 1])
+    assert "dates, got int and str" in str(read_interactions(mixed).report)
 
 
 def test_later_rows_of_another_type(tmp_path):
@@ -370,6 +381,19 @@ def test_other_encodings_in_other_columns(tmp_path):
         ("a.dat", b"1::2::3\n1:x:2::3\n", r"a\.dat: expected fields separated by '::'"),
         ("a.parquet", b"user,item\n1,2\n", r"a\.parquet could not be read as Parquet"),
         ("a.parquet", b"", r"a\.parquet could not be read as Parquet"),
+        ("a.csv", "user,item\n".encode("utf-16"), r"a\.csv is not UTF-8 text but UTF-16: .* b'"),
+        ("a.csv", b"\x89PNG\r\n\x1a\n\0\0", r"a\.csv is not UTF-8 text: .* b'\\x89PNG\\r\\n"),
+        (
+            "a.csv",
+            gzip.compress(b"user,item\n1,2\n", mtime=0),
+            r"not UTF-8 text: it starts with b'\\x1f",
+        ),
+        (
+            "a.csv.gz",
+            gzip.compress(b"u,i\n1,2\n" * 9, mtime=0)[:-9],
+            r"a\.csv\.gz could not be .* end of",
+        ),
+        ("a.csv.gz", CORRUPT_GZIP, r"a\.csv\.gz could not be decompressed"),
         ("a.xlsx", b"PK", r"unknown extension '\.xlsx'; expected one of \.base, \.csv"),
     ],
 )
@@ -392,9 +416,13 @@ def test_sources_that_are_not_there(tmp_path):
         read_interactions(tmp_path / "none.csv")
     with pytest.raises(FileNotFoundError, match="as a pattern it matches no file"):
         read_interactions(str(tmp_path / "*.parquet"))
-    with pytest.raises(ValueError, match="is a folder; pass its files"):
+    with pytest.raises(ValueError, match=r"is a folder; none of its files ends in .*\.csv"):
         read_interactions(tmp_path)
-    for source in (3, [], {"user": [1]}):
+    for name in ("README.md", "b.csv.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=r"is a folder; pass its files, .*/\*\.csv\.gz$"):
+        read_interactions(tmp_path)
+    for source in (3, [], {"user": [1]}, FRAME["user_id"], FRAME["user_id"].to_pandas()):
         with pytest.raises(TypeError, match="source must be a path, a glob"):
             read_interactions(source)
 
@@ -418,6 +446,12 @@ def test_parts_that_do_not_fit_together(tmp_path):
     assert triples(data).keys() == {(1, 2), (5, 2)}
     assert data.timestamps is None
     assert "timestamp ignored: not every file has that column" in data.report.notes
+
+
+@pytest.mark.parametrize("least", ["4", float("nan"), float("inf")])
+def test_min_rating_is_a_number(least):
+    with pytest.raises(ValueError, match=f"min_rating must be a finite number, got {least!r}"):
+        read_interactions(FRAME, min_rating=least)
 
 
 def test_nothing_left_says_why():

@@ -1,7 +1,7 @@
-import dataclasses
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import scipy.sparse as sp
 from hypothesis import assume, given, settings
@@ -12,6 +12,7 @@ from pyrec.data import (
     Split,
     datasets,
     leave_last_out,
+    read_interactions,
     strong_generalization,
     temporal,
     weak_generalization,
@@ -155,7 +156,7 @@ def test_weak_generalization_leaves_something_to_everyone():
         lengths = dict(zip(part.users.tolist(), np.diff(part.matrix.indptr).tolist(), strict=True))
         counts[name] = [lengths.get(user, 0) for user in range(5)]
     total = np.sum(list(counts.values()), 0)
-    unknown = split.report["test: interactions with items that train lacks"]
+    unknown = split.report["test: held-out interactions with items that train lacks"]
     assert np.all(total >= np.array([1, 2, 3, 4, 5]) - unknown)
     assert min(counts["train"]) >= 1
     assert counts["test_te"][0] == counts["valid_te"][1] == 0
@@ -177,7 +178,7 @@ def test_leave_last_out_takes_the_last_by_time_and_then_by_item():
     assert pairs_of(split.valid_te) == {(1, 0)}
     assert pairs_of(split.valid_tr) == {(1, 1), (1, 4), (1, 2)}
     assert pairs_of(split.test_te) == {(2, 1)}
-    assert split.report["test: interactions with items that train lacks"] == 1
+    assert split.report["test: held-out interactions with items that train lacks"] == 1
     assert split.report["test: users with nothing to find"] == 2
 
 
@@ -217,25 +218,6 @@ def test_temporal_cuts_at_points_in_time():
     assert temporal(data, valid_prop=0).valid_te.n_users == 0
 
 
-def test_from_parts_pairs_rows_by_user_id():
-    train = Interactions(np.eye(3), ["a", "b", "c"], [1, 2, 3])
-    test = Interactions(np.array([[1, 1], [0, 1], [1, 0]]), ["c", "new", "a"], [2, 9])
-    split = Split.from_parts(train, test)
-    assert split.test_te.users.tolist() == split.test_tr.users.tolist() == ["c", "a"]
-    np.testing.assert_array_equal(split.test_tr.matrix.toarray(), [[0, 0, 1], [1, 0, 0]])
-    np.testing.assert_array_equal(split.test_te.matrix.toarray(), [[0, 1, 0], [0, 1, 0]])
-    assert split.valid_te.n_users == split.valid_tr.n_users == 0
-    assert split.report["test: interactions with items that train lacks"] == 2
-    assert split.report["test: interactions both given and to find"] == 0
-    known = Interactions(np.eye(3), ["c", "new", "x"], [1, 2, 3])
-    split = Split.from_parts(train, test, test_tr=known, valid_te=train, valid_tr=train)
-    assert split.test_te.users.tolist() == ["c"]
-    np.testing.assert_array_equal(split.test_tr.matrix.toarray(), [[1, 0, 0]])
-    assert split.report["valid: interactions both given and to find"] == 3
-    with pytest.raises(ValueError, match="no user has something both"):
-        Split.from_parts(train, Interactions(np.eye(3), ["x", "y", "z"], [1, 2, 3]))
-
-
 def test_saving_and_loading_keep_everything(tmp_path):
     split = leave_last_out(datasets.simulate(60, 40, 500))
     split.save(tmp_path / "split")
@@ -267,36 +249,6 @@ def test_params_are_plain_numbers(tmp_path, number):
     )
 
 
-def test_a_folder_with_split_json_is_complete(tmp_path, monkeypatch):
-    data = datasets.simulate(60, 40, 500)
-    leave_last_out(data).save(tmp_path)
-    other = weak_generalization(data)
-    foreign = dataclasses.replace(other, params={"when": object()})
-    with pytest.raises(TypeError, match="object is not JSON serializable"):
-        foreign.save(tmp_path)
-    assert Split.load(tmp_path).protocol == "leave_last_out"  # nothing was touched
-    save = Interactions.save
-
-    def fail(part, folder):
-        if folder.name == "test_tr":
-            raise OSError("disk full")
-        save(part, folder)
-
-    monkeypatch.setattr(Interactions, "save", fail)
-    with pytest.raises(OSError, match="disk full"):
-        other.save(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no split\.json"):
-        Split.load(tmp_path)
-
-
-def test_loading_names_the_file_that_is_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no split\.json"):
-        Split.load(tmp_path)
-    (tmp_path / "split.json").write_text("{")
-    with pytest.raises(ValueError, match=r"split\.json is corrupt"):
-        Split.load(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
@@ -326,6 +278,25 @@ def test_errors_name_the_argument(function, arguments, message):
     data = Interactions(np.ones((4, 3)), [1, 2, 3, 4], [1, 2, 3])
     with pytest.raises(ValueError, match=message):
         function(data, **arguments)
+
+
+@pytest.mark.parametrize("protocol", [leave_last_out, temporal])
+def test_missing_timestamps_say_why(protocol):
+    frame = pl.DataFrame({"user": [1, 1], "item": [1, 2], "time": [3, None]})
+    message = rf"{protocol.__name__} needs .* none \(.*time is null in 1 rows\); .*timestamp='"
+    with pytest.raises(ValueError, match=message):
+        protocol(read_interactions(frame).filter(min_user=1))
+
+
+def test_validation_is_reported_where_it_was_asked_for():
+    times = [3, 4, 5, 4, 5, 3, 5, 3, 4]
+    data = Interactions(sp.csr_array(np.ones((3, 3))), [1, 2, 3], [1, 2, 3], times)
+    for asked in (weak_generalization(data), temporal(data, at=5, valid_at=4)):
+        assert "valid: users with nothing to find" in asked.report
+    for unasked in (weak_generalization(data, valid_prop=0), temporal(data, at=5, valid_at=5)):
+        assert unasked.valid_te.n_users == unasked.valid_tr.n_users == 0
+        assert unasked.valid_te.n_items == unasked.train.n_items
+        assert not any(what.startswith("valid") for what in unasked.report)
 
 
 def test_users_with_one_interaction_are_not_held_out():

@@ -51,9 +51,12 @@ def as_csr(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array:
         x = _from_torch(x, name)
     sparse = is_sparse(x)
     if not sparse and not isinstance(x, np.ndarray):
+        # Tables, which pandas and polars offer to others by these.
+        is_table = hasattr(x, "__arrow_c_stream__") or hasattr(x, "__dataframe__")
         raise TypeError(
             f"{name} must be Interactions, Histories, a SciPy sparse matrix, a 2-D array or a "
-            f"dense torch tensor, got {type(x).__name__}"
+            f"dense torch tensor, got {kind_of(x)}"
+            + (": use pyrec.read_interactions for tables" if is_table else "")
         )
     if x.ndim != 2:
         raise ValueError(f"{name} must have 2 dimensions (users x items), got shape {x.shape}")
@@ -89,6 +92,13 @@ def is_sparse(x: Any) -> bool:
     import scipy.sparse as sp
 
     return bool(sp.issparse(x))
+
+
+def kind_of(x: Any) -> str:
+    """What an error says came: "list", "pandas DataFrame"."""
+    kind = type(x)
+    module = kind.__module__.split(".")[0]
+    return kind.__name__ if module == "builtins" else f"{module} {kind.__name__}"
 
 
 def csr(

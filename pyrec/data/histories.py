@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from operator import index
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -51,10 +52,28 @@ class Histories:
 
     @classmethod
     def from_lists(cls, lists: Iterable[Sequence[int]], n_items: int) -> Histories:
-        """Make histories from one sequence of item numbers a user."""
+        """Make histories from one sequence of item numbers a user.
+
+        Raises
+        ------
+        TypeError
+            If ``lists`` holds something else.
+        ValueError
+            If a number is not in ``0..n_items - 1``.
+        """
         lists = list(lists)
-        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-        return cls(offsets_of(lengths), np.fromiter(chain.from_iterable(lists), np.int64), n_items)
+        try:
+            lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+            items = list(chain.from_iterable(lists))
+        except TypeError as error:
+            raise TypeError(f"lists must hold a list of item numbers a user: {error}") from error
+        kinds = set(map(type, items))
+        wrong = {k for k in kinds if k in (bool, np.bool_) or not hasattr(k, "__index__")}
+        if wrong:
+            got = next(item for item in items if type(item) in wrong)
+            raise TypeError(f"lists must hold item numbers, whole numbers from 0 on, got {got!r}")
+        numbers = np.fromiter(map(index, items), np.int64, len(items))
+        return cls(offsets_of(lengths), numbers, n_items)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

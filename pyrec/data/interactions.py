@@ -101,8 +101,11 @@ class Interactions:
         Raises
         ------
         ValueError
-            If nothing is left.
+            If a number is negative or not whole, or if nothing is left.
         """
+        for name, least in (("min_user", min_user), ("min_item", min_item)):
+            if not isinstance(least, (int, np.integer)) or least < 0:
+                raise ValueError(f"{name} must be a whole number, at least 0, got {least!r}")
         users, items = rows_of(self.matrix.indptr), self.matrix.indices
         entries = np.arange(self.n_interactions)
         while True:
@@ -160,7 +163,8 @@ class Interactions:
         items = _ids(items, len(items), "items")
         if items.dtype != self.items.dtype and len(items) and self.n_items:
             raise ValueError(
-                f"item ids differ in type: {_kind(self.items)} here, {_kind(items)} in items"
+                f"item ids differ in type: {_kind(self.items)} in these interactions, "
+                f"{_kind(items)} in the model or data they are matched with"
             )
         if np.array_equal(items, self.items):
             return self, 0

@@ -74,8 +74,9 @@ class Split:
         valid = paired("valid", train if valid_tr is None else valid_tr, valid_te, train, report)
         test = paired("test", train if test_tr is None else test_tr, test_te, train, report)
         for name, (tr, te) in (("valid", valid), ("test", test)):
-            overlap = tr.matrix.multiply(te.matrix).nnz
-            report[f"{name}: interactions both given and to find"] = int(overlap)
+            if te.n_users:
+                overlap = tr.matrix.multiply(te.matrix).nnz
+                report[f"{name}: interactions both given and to find"] = int(overlap)
         return cls(train, *valid, *test, protocol="from_parts", params={}, report=report)
 
     def save(self, folder: StrPath) -> None:
@@ -116,7 +117,12 @@ class Split:
 def paired(
     name: str, tr: Interactions, te: Interactions, train: Interactions, report: dict[str, int]
 ) -> tuple[Interactions, Interactions]:
-    """Bring both to the items of train and to the users who have something in both."""
+    """Bring both to the items of train and to the users who have something in both.
+
+    A validation part without users was not asked for, and gives nothing to report.
+    """
+    if name == "valid" and not te.n_users:
+        return train.select_users(slice(0)), train.select_users(slice(0))
     tr = aligned(tr, train, name, report)
     te = aligned(te, train, name, report)
     row_in_tr = dict(zip(tr.users.tolist(), range(tr.n_users), strict=True))
@@ -127,9 +133,14 @@ def paired(
     report[f"{name}: users with nothing given"] = int(np.count_nonzero(wanted & ~given))
     report[f"{name}: users with nothing to find"] = int(np.count_nonzero(given & ~wanted))
     if name == "test" and not both.any():
+        reasons = [
+            f"{what.removeprefix('test: ')}: {count:,}"
+            for what, count in report.items()
+            if count and what.startswith("test: ")
+        ]
         raise ValueError(
-            "no user has something both in test_tr and in test_te: "
-            + ", ".join(f"{count:,} {what}" for what, count in report.items() if count)
+            "no user has something both in test_tr and in test_te, so there is nothing to test"
+            + (f" ({', '.join(reasons)})" if reasons else "")
         )
     return tr.select_users(rows[both]), te.select_users(both)
 
@@ -138,7 +149,7 @@ def aligned(
     part: Interactions, train: Interactions, name: str, report: dict[str, int]
 ) -> Interactions:
     result, n_unknown = part.align(train.items)
-    key = f"{name}: interactions with items that train lacks"
+    key = f"{name}: held-out interactions with items that train lacks"
     report[key] = report.get(key, 0) + n_unknown
     return result
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import as_ids, as_ratings, as_times, typed
 from .csr import csr, offsets_of
 from .interactions import Interactions
 from .report import ReadReport
-from .sources import ROLES, Table, guess, tables, typed
+from .sources import ROLES, Table, guess, tables
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["read_interactions"]
-
-# Below these, each integer has a floating-point number of its own.
-_EXACT = {"Float16": 2**11, "Float32": 2**24, "Float64": 2**53}
 
 
 def read_interactions(
@@ -50,8 +50,8 @@ def read_interactions(
         without the spaces around them, are integers where each of them prints as it stands there,
         and text otherwise (007 and 7 are two users). Numeric timestamps are kept as
         they are, dates and times (also as text) become seconds since 1970; when one is null, or
-        when several columns could be the timestamp, timestamps are left unknown, with a note in
-        the report.
+        when several columns could be the timestamp, or when the column guessed holds something
+        else, timestamps are left unknown, with a note in the report.
     min_rating : float, optional
         Drop rows with a lower or no rating.
     duplicates : {"binarize", "sum", "error"}, default "binarize"
@@ -74,6 +74,9 @@ def read_interactions(
     """
     if duplicates not in ("binarize", "sum", "error"):
         raise ValueError(f"duplicates must be 'binarize', 'sum' or 'error', got {duplicates!r}")
+    least: Any = min_rating
+    if least is not None and not (isinstance(least, Real) and isfinite(least)):
+        raise ValueError(f"min_rating must be a finite number, got {min_rating!r}")
     given = dict(zip(ROLES, (user, item, rating, timestamp), strict=True))
     sources: list[str] = []
     parts: list[pl.DataFrame] = []
@@ -82,7 +85,7 @@ def read_interactions(
     columns: dict[str, str] = {}
     for table in tables(source):
         roles = _choose_columns(table, given, min_rating is not None, duplicates == "sum", notes)
-        parts.append(_read_part(table, roles))
+        parts.append(_read_part(table, roles, timestamp is None, notes))
         sources.append(table.label)
         were_text.append(table.is_text)
         columns = columns or roles
@@ -149,10 +152,12 @@ def _choose_columns(
     return roles
 
 
-def _read_part(table: Table, roles: dict[str, str]) -> pl.DataFrame:
+def _read_part(
+    table: Table, roles: dict[str, str], time_is_guessed: bool, notes: list[str]
+) -> pl.DataFrame:
     import polars as pl
 
-    convert = {"user": _as_ids, "item": _as_ids, "rating": _as_ratings, "timestamp": _as_times}
+    convert = {"user": as_ids, "item": as_ids, "rating": as_ratings, "timestamp": as_times}
     frame = table.load(list(roles.values()))
     columns = []
     for role, name in roles.items():
@@ -162,67 +167,13 @@ def _read_part(table: Table, roles: dict[str, str]) -> pl.DataFrame:
                 column = typed(column, is_id=role in ("user", "item"))
             columns.append(convert[role](column).alias(role))
         except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
             cause = str(error).splitlines()[0]
+            if role == "timestamp" and time_is_guessed:
+                notes.append(f"timestamps left unknown: column {name}: {cause}")
+                continue
+            kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{table.label}: column {name} as {role}: {cause}") from error
     return pl.DataFrame(columns)
-
-
-def _as_ids(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    dtype = column.dtype
-    if isinstance(dtype, (pl.Categorical, pl.Enum)):
-        column = column.cast(pl.String)
-    if column.dtype == pl.String:
-        if column.str.contains("\ufffd", literal=True).any():
-            raise TypeError("ids are not UTF-8")
-        return column
-    if dtype.is_float():
-        column = column.fill_nan(None)
-        if not (column == column.round()).all():
-            raise TypeError("ids must be integers or text, got fractions")
-        exact, largest = _EXACT[dtype.base_type().__name__], column.abs().max()
-        if (column.abs() >= exact).any():
-            raise ValueError(
-                f"ids must be integers or text; {dtype} does not tell integers from {exact:,} on "
-                f"apart, got {largest!r}"
-            )
-    elif not (dtype.is_integer() or dtype == pl.Null or getattr(dtype, "scale", None) == 0):
-        raise TypeError(f"ids must be integers or text, got {dtype}")
-    # What is left and wide, decimals without a fraction included, is checked for fitting int64.
-    narrow = dtype in (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
-    return column if narrow else column.cast(pl.Int64)
-
-
-def _as_ratings(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    dtype = column.dtype
-    if dtype.is_float() or dtype.is_integer():
-        return column
-    if dtype.is_numeric() or dtype in (pl.String, pl.Boolean, pl.Null):
-        return column.cast(pl.Float64)
-    raise TypeError(f"ratings must be numbers, got {dtype}")
-
-
-def _as_times(column: pl.Series) -> pl.Series:
-    import polars as pl
-
-    if column.dtype == pl.String:
-        column = column.str.to_datetime(time_unit="us")
-    if column.dtype == pl.Date:
-        column = column.cast(pl.Datetime("us"))
-    dtype = column.dtype
-    if isinstance(dtype, pl.Datetime):
-        micro = column.dt.epoch("us")
-        whole = (micro % 1_000_000 == 0).all()
-        return micro // 1_000_000 if whole else micro / 1e6
-    if dtype.is_integer() or dtype == pl.Null:
-        return column.cast(pl.Int64)
-    if dtype.is_float():
-        return column.fill_nan(None).cast(pl.Float64)
-    raise TypeError(f"timestamps must be numbers or dates, got {dtype}")
 
 
 def _concat(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import glob
 import gzip
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .csr import kind_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,11 +41,11 @@ class Table(NamedTuple):
 
 def tables(source: Any) -> Iterator[Table]:
     """Yield the tables of a path, a glob, a list of them, or a frame."""
-    if hasattr(source, "__arrow_c_stream__"):
+    if hasattr(source, "__arrow_c_stream__") and len(getattr(source, "shape", "nm")) == 2:
         yield _frame(source)
         return
     for path in _paths(source):
-        suffix = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+        suffix = _suffix(path)
         if suffix in _PARQUET:
             yield _parquet(path)
         elif suffix in _TEXT:
@@ -59,11 +63,11 @@ def _paths(source: Any) -> list[Path]:
     if not isinstance(source, (str, Path)):
         raise TypeError(
             "source must be a path, a glob, a non-empty list of them, or a frame that exports "
-            f"Arrow, got {type(source).__name__}"
+            f"Arrow, got {kind_of(source)}"
         )
     path = Path(source).expanduser()
     if path.is_dir():
-        raise ValueError(f"{path} is a folder; pass its files, for example {path / '*.parquet'}")
+        raise ValueError(f"{path} is a folder; {_advice(path)}")
     if path.exists():
         return [path]
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))
@@ -72,22 +76,42 @@ def _paths(source: Any) -> list[Path]:
     return found
 
 
+def _suffix(path: Path) -> str:
+    return (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
+
+
+def _advice(folder: Path) -> str:
+    """Which of its files to read."""
+    for path in sorted(folder.iterdir()):
+        if _suffix(path) in _PARQUET | _TEXT:
+            ends = path.suffixes[-2:] if path.suffix == ".gz" else [path.suffix]
+            return f"pass its files, for example {folder / ('*' + ''.join(ends))}"
+    return f"none of its files ends in one of {', '.join(sorted(_PARQUET | _TEXT))}"
+
+
 def _frame(source: Any) -> Table:
     import polars as pl
 
-    label = f"{type(source).__module__.split('.')[0]} {type(source).__name__}"
-
-    def to_polars(frame: Any) -> pl.DataFrame:
-        try:
-            return pl.DataFrame(frame)
-        except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            raise TypeError(f"{label} could not be taken as Arrow columns: {error}") from error
-
+    label = kind_of(source)
     if hasattr(source, "iloc"):  # pandas converts column by column: only those needed, then
         columns = [name for name in source.columns if isinstance(name, str)]
-        return Table(label, columns, lambda names: to_polars(source[names]))
-    frame = to_polars(source)
+        return Table(
+            label, columns, lambda names: pl.DataFrame([_from_pandas(source, n) for n in names])
+        )
+    try:
+        frame = pl.DataFrame(source)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise TypeError(f"{label} could not be taken as Arrow columns: {error}") from error
     return Table(label, frame.columns, frame.select)
+
+
+def _from_pandas(frame: Any, name: str) -> pl.Series:
+    import polars as pl
+
+    try:
+        return pl.DataFrame(frame[[name]]).to_series()
+    except (TypeError, ValueError, pl.exceptions.PolarsError):  # values of several types
+        return pl.Series(name, list(frame[name]), pl.Object)
 
 
 def _parquet(path: Path) -> Table:
@@ -140,9 +164,13 @@ def _text(path: Path) -> Table:
 def _first_line(path: Path) -> str:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            line = file.readline(1 << 20).decode("utf-8-sig", errors="replace").rstrip("\r\n")
-    except (EOFError, gzip.BadGzipFile) as error:
+            head, first = file.peek(1024), file.readline(1 << 20)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} could not be decompressed: {error}") from error
+    if re.search(rb"[\0-\x08\x0e-\x1f]", first) or b"\0" in head:
+        kind = " but UTF-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise ValueError(f"{path} is not UTF-8 text{kind}: it starts with {head[:16]!r}")
+    line = first.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not line.strip():
         raise ValueError(f"{path} is empty or starts with an empty line; expected interactions")
     return line
@@ -165,37 +193,16 @@ def _between_colons(frame: pl.LazyFrame, path: Path, names: list[str]) -> pl.Laz
     return _renamed(frame.select(columns[::2]), names)
 
 
-def typed(column: pl.Series, is_id: bool) -> pl.Series:
-    """A column of a text file as numbers, where each value is one; an id must also print the same.
-
-    What stays text has no spaces around it.
-    """
-    numbers = _numbers(column, is_id)
-    if numbers is None:
-        column = column.str.strip_chars().replace("", None)
-        numbers = _numbers(column, is_id)
-    return column if numbers is None else numbers
-
-
-def _numbers(column: pl.Series, is_id: bool) -> pl.Series | None:
-    import polars as pl
-
-    for dtype in (pl.Int64,) if is_id else (pl.Int64, pl.Float64):
-        numbers = column.cast(dtype, strict=False)
-        if numbers.null_count() == column.null_count() and (
-            not is_id or (numbers.cast(pl.String) == column).all()
-        ):
-            return numbers
-    return None
-
-
 @contextmanager
 def _naming(path: Path, kind: str) -> Iterator[None]:
     import polars as pl
 
     try:
         yield
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
+        # What the system refuses, unlike what does not decompress, has a number and stays as it is.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         cause = str(error).splitlines()[0]
         raise ValueError(f"{path} could not be read as {kind}: {cause}") from error
 

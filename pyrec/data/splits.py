@@ -100,7 +100,7 @@ def weak_generalization(
     n_valid = np.minimum(_share(lengths, valid_prop), np.maximum(lengths - n_test - 1, 0))
     place = _random_places(data, np.arange(data.n_users), seed)
     params = _plain(test_prop=test_prop, valid_prop=valid_prop, seed=seed)
-    return _by_place(data, place, n_test, n_valid, "weak_generalization", params)
+    return _by_place(data, place, n_test, n_valid, "weak_generalization", params, valid_prop > 0)
 
 
 def leave_last_out(data: Interactions, n: int = 1) -> Split:
@@ -173,7 +173,7 @@ def temporal(
         raise ValueError(f"valid_at = {valid_at} must not be after at = {at}")
     label = (times >= valid_at).astype(np.int8) + (times >= at)
     params = _plain(test_prop=test_prop, valid_prop=valid_prop, at=at, valid_at=valid_at)
-    return _by_label(data, label, "temporal", params)
+    return _by_label(data, label, "temporal", params, with_valid=valid_at < at)
 
 
 def _by_place(
@@ -183,23 +183,29 @@ def _by_place(
     n_valid: NDArray[np.int64],
     protocol: str,
     params: dict[str, Any],
+    with_valid: bool = True,
 ) -> Split:
     """A user's first ``n_test`` places are test, the next ``n_valid`` validation."""
     lengths = lengths_of(data)
     held = place < np.repeat(n_test + n_valid, lengths)
     label = held.astype(np.int8) + (place < np.repeat(n_test, lengths))
-    return _by_label(data, label, protocol, params)
+    return _by_label(data, label, protocol, params, with_valid)
 
 
 def _by_label(
-    data: Interactions, label: NDArray[np.int8], protocol: str, params: dict[str, Any]
+    data: Interactions,
+    label: NDArray[np.int8],
+    protocol: str,
+    params: dict[str, Any],
+    with_valid: bool,
 ) -> Split:
     """Label 0 is train, 1 validation, 2 test."""
     if not (np.any(label == 0) and np.any(label == 2)):
         raise ValueError(f"{protocol} with {params} leaves nothing for train or nothing for test")
     train = _with_items_that_occur(data.select(label == 0))
     report: dict[str, int] = {}
-    valid = paired("valid", train, data.select(label == 1), train, report)
+    to_find = data.select(label == 1) if with_valid else data.select_users(slice(0))
+    valid = paired("valid", train, to_find, train, report)
     test = paired("test", data.select(label < 2), data.select(label == 2), train, report)
     return Split(train, *valid, *test, protocol, params, report)
 
@@ -240,7 +246,12 @@ def _random_places(data: Interactions, rows: NDArray[np.int64], seed: int) -> ND
 
 def _times(data: Interactions, protocol: str) -> NDArray[Any]:
     if data.timestamps is None:
-        raise ValueError(f"{protocol} needs timestamps, and these interactions have none")
+        notes = [] if data.report is None else data.report.notes
+        why = "".join(f" ({note})" for note in notes if note.startswith("timestamp"))
+        raise ValueError(
+            f"{protocol} needs timestamps, and these interactions have none{why}; "
+            "read_interactions(..., timestamp='...') takes them from the column named"
+        )
     if not data.n_interactions:
         raise ValueError(f"{protocol} needs interactions, and there are none")
     return data.timestamps

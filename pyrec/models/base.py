@@ -201,8 +201,10 @@ def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array
     """Return `x` as CSR (see `as_csr`); a sampler's batches are stacked in their order, inputs only."""
     if isinstance(x, tuple):
         raise TypeError(f"{name} must be one matrix or a sampler, got a tuple of {len(x)}")
+    # Frames are iterable too, by their columns: `as_csr` says what to do with one.
+    is_data = is_sparse(x) or any(hasattr(x, a) for a in ("detach", "__arrow_c_stream__"))
     is_batches = isinstance(x, Iterable) and not (
-        isinstance(x, (Interactions, Histories, np.ndarray)) or is_sparse(x) or hasattr(x, "detach")
+        is_data or isinstance(x, (Interactions, Histories, np.ndarray))
     )
     if not is_batches:
         return as_csr(x, n_items, name)
