@@ -70,6 +70,8 @@ def format_bytes(n_bytes: float) -> str:
 def _cgroups(controller: str) -> Iterator[Path]:
     """Yield the folders of this process's control group and of all those above it, in version 1 and 2 form."""
     for line in (_read(Path("/proc/self/cgroup")) or "").splitlines():
+        if line.count(":") < 2:
+            continue
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue

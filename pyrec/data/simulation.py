@@ -186,22 +186,22 @@ def _histories(
     at_first = np.where(astray, first, low), np.where(astray, first + n_items, high)
 
     places = np.empty(n, np.int64)
-    todo, attempt = np.arange(n), 0
-    while len(todo):
+    open_places, attempt = np.arange(n), 0
+    while len(open_places):
         if attempt == 0:
             drawn = _draw(popularity, *at_first, rng) % n_items
             drawn = _sequels(drawn, new_session | (rng.random(n) < 0.65), catalogue)
         elif attempt <= 6:
             a, b = (low, high) if attempt <= 2 else (first, first + n_items)
-            drawn = _draw(popularity, a[todo], b[todo], rng) % n_items
+            drawn = _draw(popularity, a[open_places], b[open_places], rng) % n_items
         else:
             # Nobody has more than half of the items, so each attempt settles half of the rest.
-            drawn = rng.integers(n_items, size=len(todo))
-        cells, at = np.unique(rows[todo] * n_items + drawn, return_index=True)
+            drawn = rng.integers(n_items, size=len(open_places))
+        cells, at = np.unique(rows[open_places] * n_items + drawn, return_index=True)
         at = at[~taken[cells]]
-        places[todo[at]] = drawn[at]
-        taken[rows[todo[at]] * n_items + drawn[at]] = True
-        todo = np.delete(todo, at)
+        places[open_places[at]] = drawn[at]
+        taken[rows[open_places[at]] * n_items + drawn[at]] = True
+        open_places = np.delete(open_places, at)
         attempt += 1
     taken[rows * n_items + places] = False
     return places, seconds
