@@ -16,8 +16,8 @@ from pyrec._core import __version__
 if TYPE_CHECKING:
     from pyrec.data import Histories, Interactions, Split, datasets, read_interactions
     from pyrec.evaluation import evaluate
+    from pyrec.models.storage import load_model
     from pyrec.scoring import recommend
-    from pyrec.serialization import load_model
 
 _HOMES = {
     "Histories": "pyrec.data",
@@ -25,7 +25,7 @@ _HOMES = {
     "Split": "pyrec.data",
     "datasets": "pyrec.data",
     "evaluate": "pyrec.evaluation",
-    "load_model": "pyrec.serialization",
+    "load_model": "pyrec.models.storage",
     "read_interactions": "pyrec.data",
     "recommend": "pyrec.scoring",
 }

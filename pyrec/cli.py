@@ -316,7 +316,7 @@ def evaluate(
     from pyrec.data import Split
     from pyrec.evaluation import evaluate as evaluate_model
     from pyrec.metrics import metric_names, summarize
-    from pyrec.serialization import load_model
+    from pyrec.models.storage import load_model
 
     names = metric_names([name.strip() for name in metrics.split(",") if name.strip()])
     split = Split.load(data)
@@ -376,8 +376,8 @@ def recommend(
       pyrec recommend ease.safetensors data --out lists --k 100
       pyrec recommend ease.safetensors users.parquet --out lists --layout long
     """
+    from pyrec.models.storage import load_model
     from pyrec.scoring import find_users, score
-    from pyrec.serialization import load_model
 
     model = load_model(file)
     with naming_wrong_types():

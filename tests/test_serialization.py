@@ -18,15 +18,8 @@ from safetensors.numpy import save_file
 import pyrec.models
 from pyrec import machine
 from pyrec.models import EASE, Popularity
-from pyrec.serialization import (
-    decode_ids,
-    encode_ids,
-    load_into,
-    load_model,
-    read_tensors,
-    save_model,
-    write_tensors,
-)
+from pyrec.models.storage import load_into, load_model, save_model
+from pyrec.serialization import decode_ids, encode_ids, read_tensors, write_tensors
 
 X = sp.csr_array(np.array([[1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 0, 1], [0, 0, 1, 1]]))
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pyrec import kernels, serialization
+from pyrec import kernels
 from pyrec.data import Histories, Interactions, as_csr
 from pyrec.data.csr import is_sparse
 from pyrec.files import StrPath
 from pyrec.kernels import TopK as Recommendations
+from pyrec.models import storage
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -73,11 +74,11 @@ class RecSysModel:
 
     def save_model(self, filepath: StrPath) -> None:
         """Write the trained model to one ``.safetensors`` file, whole or not at all."""
-        serialization.save_model(self, filepath)
+        storage.save_model(self, filepath)
 
     def load_model(self, filepath: StrPath) -> dict[str, Any]:
         """Restore this model from a file of its class, and return the parameters stored there."""
-        return serialization.load_into(self, filepath)
+        return storage.load_into(self, filepath)
 
     def scores(self, x: Any) -> NDArray[np.float32]:
         """Return the (n, n_items) float32 scores of the histories `x`, seen items included.
