@@ -242,7 +242,7 @@ class TestEase:
         whole, blocked = models.EASE(10.0), models.EASE(10.0)
         whole.train(x)
         monkeypatch.setattr(kernels.arrays, "_WHOLE_INVERSE_ROW_BYTES", 0)
-        monkeypatch.setattr(kernels.arrays, "_INVERSE_BLOCK", 64)
+        monkeypatch.setattr(kernels.arrays, "INVERSE_BLOCK", 64)
         blocked.train(x)
         assert not np.array_equal(whole.weights, blocked.weights)  # it did go another way
         np.testing.assert_allclose(whole.weights, blocked.weights, atol=1e-6)

@@ -2,7 +2,7 @@
 
 from pyrec.kernels.arrays import (
     METRICS,
-    TopK,
+    Recommendations,
     ease_weights,
     gram,
     parse_metric,
@@ -16,7 +16,7 @@ from pyrec.kernels.threads import blas_threads, n_threads
 
 __all__ = [
     "METRICS",
-    "TopK",
+    "Recommendations",
     "blas_threads",
     "ease_weights",
     "gram",

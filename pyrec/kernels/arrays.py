@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
-    "TopK",
+    "Recommendations",
     "ease_weights",
     "gram",
     "parse_metric",
@@ -42,12 +42,12 @@ METRICS = tuple(_core.Metric.__members__)
 # OpenBLAS's potrf was run up to 26,000 rows of float32 and crashes at 29,858; its syrk crashes at
 # 17,000 rows of float64 (two threads): what counts is the bytes of a row.
 _WHOLE_INVERSE_ROW_BYTES = 26_000 * 4
-_INVERSE_BLOCK = 768
+INVERSE_BLOCK = 768
 
 Lists = tuple[NDArray[np.int64] | None, NDArray[np.int32]] | None
 
 
-class TopK(NamedTuple):
+class Recommendations(NamedTuple):
     """The best items of each row, best first: `items` int32 (n, k), -1 where none are left; `scores` float32 (n, k), -inf there."""
 
     items: NDArray[np.int32]
@@ -123,7 +123,7 @@ def spd_inverse(
         raise TypeError(f"a must be a float32 or float64 matrix, got {_describe(a)}")
     if block is None:
         whole = a.shape[-1] * a.itemsize <= _WHOLE_INVERSE_ROW_BYTES
-        block = 0 if whole else _INVERSE_BLOCK
+        block = 0 if whole else INVERSE_BLOCK
     if block < 0:
         raise ValueError(f"block must be at least 0, got {block}")
     threads = resolve_threads(n_threads)
@@ -166,7 +166,7 @@ def topk(
     allow: Any = None,
     deny: Any = None,
     n_threads: int | None = None,
-) -> TopK:
+) -> Recommendations:
     """Return the `k` best items of each row of scores.
 
     Parameters
@@ -182,7 +182,7 @@ def topk(
 
     Returns
     -------
-    TopK
+    Recommendations
         Ties: the lower item number first.
     """
     s = np.ascontiguousarray(scores, dtype=np.float32)
@@ -204,7 +204,7 @@ def topk_dense_weights(
     allow: Any = None,
     deny: Any = None,
     n_threads: int | None = None,
-) -> TopK:
+) -> Recommendations:
     """Return the `k` best items of each history under the scores ``offset + x @ weights``.
 
     The scores are never written: memory is one row of m floats a thread.
@@ -357,10 +357,10 @@ def _in_range(numbers: NDArray[Any], least: int, n_items: int, name: str) -> NDA
     return numbers
 
 
-def _empty_result(n: int, k: int) -> TopK:
+def _empty_result(n: int, k: int) -> Recommendations:
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
         raise ValueError(f"k must be a whole number of at least 0, got {k!r}")
-    return TopK(np.empty((n, k), np.int32), np.empty((n, k), np.float32))
+    return Recommendations(np.empty((n, k), np.int32), np.empty((n, k), np.float32))
 
 
 def _float_type(dtype: Any) -> np.dtype[Any]:

@@ -12,7 +12,7 @@ from pyrec import kernels
 from pyrec.data import Histories, Interactions, as_csr
 from pyrec.data.csr import is_sparse
 from pyrec.files import StrPath
-from pyrec.kernels import TopK as Recommendations
+from pyrec.kernels import Recommendations
 from pyrec.models import storage
 
 if TYPE_CHECKING:

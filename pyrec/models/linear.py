@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels
+from pyrec.kernels.arrays import INVERSE_BLOCK
 from pyrec.machine import require_memory
 from pyrec.models.base import Explanation, Recommendations, RecSysModel, as_rows
 
@@ -312,7 +313,7 @@ def _dual_is_cheaper(x: sp.csr_array) -> bool:
 
 def _primal_bytes(x: sp.csr_array) -> int:
     """P, and what `gram` and the blocked inverse take beside it."""
-    return 4 * int(x.shape[1]) ** 2 + max(8 * x.nnz, 4 * 768 * int(x.shape[1]))
+    return 4 * int(x.shape[1]) ** 2 + max(8 * x.nnz, 4 * INVERSE_BLOCK * int(x.shape[1]))
 
 
 def _dual_bytes(x: sp.csr_array) -> int:
