@@ -11,6 +11,13 @@ F32: TypeAlias = NDArray[np.float32]
 F64: TypeAlias = NDArray[np.float64]
 I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]
+U8: TypeAlias = NDArray[np.uint8]
+# All of one call are of one type.
+Floats: TypeAlias = NDArray[Any]
+# float32, float64, or the bits of bfloat16 as uint16; results are then float32.
+Logits: TypeAlias = NDArray[Any]
+# (indptr, indices, values) of sparse rows, or a dense matrix.
+Target: TypeAlias = tuple[I64, I32, Floats] | Floats
 # One list for all rows (None, items), or a list a row (offsets, items).
 Lists: TypeAlias = tuple[I64 | None, I32] | None
 
@@ -54,13 +61,17 @@ def topk_dense_weights(
     best: F32,
     n_threads: int,
 ) -> None: ...
-def scores_dense_weights(
-    indptr: I64,
-    indices: I32,
-    values: F32,
-    weights: F32,
-    offset: F32 | None,
-    out: F32,
+def topk_factors(
+    h: F32,
+    factors: F32,
+    bias: F32 | None,
+    seen: Lists,
+    deny: Lists,
+    allow: Lists,
+    items: I32,
+    best: F32,
+    blas: Mapping[str, Any],
+    lapack: Mapping[str, Any],
     n_threads: int,
 ) -> None: ...
 def ranking(
@@ -72,3 +83,51 @@ def ranking(
     out: F64,
     n_threads: int,
 ) -> None: ...
+def sparse_linear(
+    indptr: I64,
+    indices: I32,
+    values: Floats,
+    weights: Floats,
+    offset: Floats | None,
+    out: Floats,
+    n_threads: int,
+) -> None: ...
+def sparse_linear_weight_grad(
+    indptr: I64, indices: I32, values: Floats, out_grad: Floats, grad: Floats, n_threads: int
+) -> None: ...
+def sparse_linear_value_grad(
+    indptr: I64,
+    indices: I32,
+    values: Floats,
+    weights: Floats,
+    out_grad: Floats,
+    grad: Floats,
+    n_threads: int,
+) -> None: ...
+def multinomial_forward(
+    logits: Logits, target: Target, mask: U8 | None, loss: Floats, lse: Floats, n_threads: int
+) -> None: ...
+def multinomial_backward(
+    logits: Logits,
+    target: Target,
+    mask: U8 | None,
+    lse: Floats,
+    scale: Floats,
+    grad: Logits,
+    n_threads: int,
+) -> None: ...
+def multinomial_in_place(
+    logits: Logits, target: Target, mask: U8 | None, scale: float, loss: Floats, n_threads: int
+) -> None: ...
+def shuffled_rows(seed: int, epoch: int, out: I64) -> None: ...
+
+class Rows:
+    def __init__(self, indptr: I64, indices: I32, values: F32, n_cols: int) -> None: ...
+    def size_of(self, numbers: I64) -> int: ...
+    def take(
+        self, numbers: I64, indptr: I64, indices: I32, values: F32, n_threads: int
+    ) -> None: ...
+    def take_dense(self, numbers: I64, out: F32, n_threads: int) -> None: ...
+
+def count_nonzeros(x: Floats, counts: I64, n_threads: int) -> None: ...
+def take_nonzeros(x: Floats, indptr: I64, indices: I32, values: Floats, n_threads: int) -> None: ...

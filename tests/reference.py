@@ -1,8 +1,9 @@
-"""Every kernel once more in the plainest NumPy: the definition that the tests hold the kernels to."""
+"""Every kernel once more in the plainest NumPy or torch: the definition that the tests hold the kernels to."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 
 def gram(x):
@@ -54,3 +55,12 @@ def ranking(items, relevant, name, k):
         return sum(h * sum(hits[: i + 1]) / (i + 1) for i, h in enumerate(hits)) / reachable
     assert name == "precision"
     return sum(hits) / k
+
+
+def multinomial_nll(logits, target, mask=None):
+    """Liang et al. 2018, equation 2, a row each; masked items are as if they did not exist."""
+    if mask is not None:
+        logits, target = logits.masked_fill(mask, -np.inf), target.masked_fill(mask, 0)
+    # Items without targets take part in the normalisation alone; -inf times 0 is no number.
+    normaliser = torch.logsumexp(logits, 1, keepdim=True)
+    return torch.where(target != 0, target * (normaliser - logits), 0).sum(1)

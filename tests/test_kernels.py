@@ -346,6 +346,106 @@ class TestTopkDenseWeights:
             kernels.topk_dense_weights(draw(3, 4), np.zeros((4, 4)), 2, offset=np.zeros(3))
 
 
+class TestTopkFactors:
+    @pytest.mark.parametrize("n_items", [1, 17, 257, 1025])
+    @pytest.mark.parametrize("rank", [0, 1, 33])
+    @pytest.mark.parametrize("k", [0, 1, 10, 300])
+    def test_equals_topk_of_the_product(self, n_items, rank, k):
+        rng = np.random.default_rng(n_items + rank)
+        h, items = (rng.standard_normal((n, rank), np.float32) for n in (40, n_items))
+        bias = rng.standard_normal(n_items).astype(np.float32)
+        seen, deny = pattern(rng.random((40, n_items)) < 0.2), np.array([0])
+        for offset in (None, bias):
+            ours = kernels.topk_factors(h, items, k, seen, bias=offset, deny=deny)
+            scores = h.astype(np.float64) @ items.T + (0 if offset is None else offset)
+            out = seen.toarray() > 0
+            out[:, 0] = True
+            _, best = reference.topk(scores, k, out)
+            np.testing.assert_allclose(ours.scores, best, rtol=1e-5, atol=1e-5)
+            found = ours.items >= 0
+            np.testing.assert_array_equal(found, best > -np.inf)
+            rows = np.repeat(np.arange(40), k).reshape(40, k)
+            np.testing.assert_allclose(
+                scores[rows[found], ours.items[found]], best[found], rtol=1e-5, atol=1e-5
+            )
+            assert not out[rows[found], ours.items[found]].any()
+
+    def test_ties_go_to_the_lower_number(self):
+        items = kernels.topk_factors(np.ones((2, 3)), np.ones((50, 3)), 50).items
+        np.testing.assert_array_equal(items, np.tile(np.arange(50), (2, 1)))
+
+    def test_same_bits_for_any_number_of_threads(self):
+        rng = np.random.default_rng(0)
+        # More rows than one block has, of which there are 104 with so many items.
+        h, items = (rng.standard_normal((n, 20), np.float32) for n in (250, 20_000))
+        one, four = (kernels.topk_factors(h, items, 9, n_threads=n) for n in (1, 4))
+        np.testing.assert_array_equal(one.items, four.items)
+        np.testing.assert_array_equal(one.scores, four.scores)
+
+    def test_bad_input_is_named(self):
+        h, items = np.ones((2, 3)), np.ones((5, 3))
+        with pytest.raises(ValueError, match="h and items must have the same rank, got 2 and 3"):
+            kernels.topk_factors(h[:, 1:], items, 1)
+        with pytest.raises(ValueError, match=r"items must have 2 dimensions, got shape \(3,\)"):
+            kernels.topk_factors(h, items[0], 1)
+        with pytest.raises(
+            ValueError, match="bias must have an entry for each of the 5 items, got 4"
+        ):
+            kernels.topk_factors(h, items, 1, bias=np.ones(4))
+
+
+class TestRowSampler:
+    @pytest.mark.parametrize("n_items", SIZES)
+    def test_rows_come_in_the_order_asked_for(self, draw, n_items):
+        x = draw(40, n_items, 0.2, binary=False)
+        numbers = np.array([3, 39, 3, 0])  # one of them twice
+        sampler = kernels.RowSampler(x)
+        indptr, indices, values = sampler.rows(numbers)
+        batch = sp.csr_array((values, indices, indptr), shape=(4, n_items))
+        np.testing.assert_array_equal(batch.toarray(), x.toarray()[numbers])
+        out = np.full((4, n_items), 7, np.float32)
+        sampler.dense(numbers, out)
+        np.testing.assert_array_equal(out, x.toarray()[numbers])
+
+    def test_no_rows(self, draw):
+        sampler = kernels.RowSampler(draw(4, 5))
+        indptr, indices, values = sampler.rows(np.array([], np.int64))
+        assert (indptr.tolist(), len(indices), len(values)) == ([0], 0, 0)
+
+    def test_bad_input_is_named(self, draw):
+        sampler = kernels.RowSampler(draw(4, 5))
+        for call in (sampler.rows, lambda n: sampler.dense(n, np.empty((1, 5), np.float32))):
+            for number in (-1, 4):
+                with pytest.raises(
+                    ValueError, match=rf"numbers must be rows in 0\.\.3, got {number}"
+                ):
+                    call(np.array([number]))
+        with pytest.raises(ValueError, match=r"out must have shape \(2, 5\), got \(1, 5\)"):
+            sampler.dense(np.array([0, 1]), np.empty((1, 5), np.float32))
+
+
+class TestShuffledRows:
+    def test_is_a_permutation_of_its_own_for_each_seed_and_epoch(self):
+        orders = [kernels.shuffled_rows(1000, *which) for which in ((0, 0), (0, 1), (1, 0), (1, 1))]
+        for order in orders:
+            np.testing.assert_array_equal(np.sort(order), np.arange(1000))
+        for i, first in enumerate(orders):
+            for second in orders[i + 1 :]:
+                assert (first == second).sum() < 10
+        np.testing.assert_array_equal(orders[2], kernels.shuffled_rows(1000, 1, 0))
+
+    def test_never_changes(self):
+        """Resumed runs on other machines and in later versions rely on it."""
+        assert kernels.shuffled_rows(8, 7, 2).tolist() == [2, 1, 6, 3, 4, 5, 0, 7]
+        assert kernels.shuffled_rows(0, 0, 0).tolist() == []
+
+    def test_every_place_is_as_likely(self):
+        """Chi-square of where row 0 goes, 2,000 epochs: 99.9 % of fair shuffles stay below 24.3."""
+        places = [int(np.flatnonzero(kernels.shuffled_rows(8, 0, e) == 0)[0]) for e in range(2000)]
+        counts = np.bincount(places, minlength=8)
+        assert ((counts - 250) ** 2 / 250).sum() < 24.3
+
+
 class TestRanking:
     @settings(max_examples=80, deadline=None)
     @given(st.integers(1, 40), st.integers(0, 12), st.integers(1, 15), st.integers(0, 2**32 - 1))

@@ -6,6 +6,7 @@
 
 #include "core/isa.h"
 #include "core/parallel.h"
+#include "core/transpose.h"
 
 namespace pyrec {
 namespace {
@@ -15,35 +16,10 @@ constexpr std::int64_t kAhead = 8;      // users whose rows are fetched ahead of
 constexpr std::int64_t kFlush = 65535;  // users a 16-bit counter can hold
 constexpr std::int64_t kTile = 64;      // 64 x 64 floats: a tile and its mirror image stay in L1
 
-// Where an item occurs: at which place of which user's row.
-struct Occurrence {
-    std::int32_t user, place;
-};
-
-struct Transposed {
-    std::vector<std::int64_t> begin;  // per item, into where
-    std::vector<Occurrence> where;    // users ascending within an item
-};
-
-Transposed transpose(const Csr& x) {
-    const std::int64_t nnz = x.indptr[x.rows];
-    Transposed t{std::vector<std::int64_t>(static_cast<std::size_t>(x.cols) + 2, 0),
-                 std::vector<Occurrence>(static_cast<std::size_t>(nnz))};
-    // Counted two places on and summed, begin[i + 1] is where item i's next entry goes; when all
-    // are placed it has become the beginning of item i + 1, as it should be.
-    for (std::int64_t q = 0; q < nnz; ++q) ++t.begin[static_cast<std::size_t>(x.indices[q]) + 2];
-    for (std::size_t i = 2; i < t.begin.size(); ++i) t.begin[i] += t.begin[i - 1];
-    for (std::int64_t u = 0; u < x.rows; ++u)
-        for (std::int64_t q = x.indptr[u]; q < x.indptr[u + 1]; ++q)
-            t.where[static_cast<std::size_t>(t.begin[static_cast<std::size_t>(x.indices[q]) + 1]++)] = {
-                static_cast<std::int32_t>(u), static_cast<std::int32_t>(q - x.indptr[u])};
-    return t;
-}
-
 // The rows of the users ahead come from all over memory: without this their latency is half the time.
 PYREC_INLINE void fetch_ahead(const Csr& x, const Occurrence* at, const Occurrence* end) {
     if (at + kAhead >= end) return;
-    const std::int32_t* row = x.indices + x.indptr[at[kAhead].user] + at[kAhead].place;
+    const std::int32_t* row = x.indices + x.indptr[at[kAhead].row] + at[kAhead].place;
     __builtin_prefetch(row);
     __builtin_prefetch(row + 16);
 }
@@ -54,8 +30,8 @@ PYREC_CLONES void count_users(const Csr& x, const Occurrence* at, const Occurren
                               std::uint16_t* counts) {
     for (; at < end; ++at) {
         fetch_ahead(x, at, end);
-        const std::int32_t* j = x.indices + x.indptr[at->user] + at->place;
-        const std::int32_t* const last = x.indices + x.indptr[at->user + 1];
+        const std::int32_t* j = x.indices + x.indptr[at->row] + at->place;
+        const std::int32_t* const last = x.indices + x.indptr[at->row + 1];
         for (; j + 4 <= last; j += 4) {
             ++counts[j[0]];
             ++counts[j[1]];
@@ -69,9 +45,9 @@ PYREC_CLONES void count_users(const Csr& x, const Occurrence* at, const Occurren
 template <class T> void add_users(const Csr& x, const Occurrence* at, const Occurrence* end, T* sums) {
     for (; at < end; ++at) {
         fetch_ahead(x, at, end);
-        const std::int64_t first = x.indptr[at->user] + at->place;
+        const std::int64_t first = x.indptr[at->row] + at->place;
         const T value = x.values[first];
-        for (std::int64_t q = first; q < x.indptr[at->user + 1]; ++q)
+        for (std::int64_t q = first; q < x.indptr[at->row + 1]; ++q)
             sums[x.indices[q]] += value * static_cast<T>(x.values[q]);
     }
 }

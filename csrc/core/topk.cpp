@@ -3,40 +3,29 @@
 #include <algorithm>
 #include <vector>
 
-#include "core/isa.h"
 #include "core/parallel.h"
 #include "core/select.h"
+#include "core/sparse_linear.h"
 
 namespace pyrec {
 namespace {
 
 constexpr std::int64_t kRows = 64;  // a task: enough to forget the cost of its working space
 
-// y += sum of four scaled rows: y goes through the cache once for all four.
-PYREC_CLONES void add_rows(const float* const* rows, const float* scale, std::int64_t n, float* y) {
-    const float *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
-    const float p = scale[0], q = scale[1], r = scale[2], s = scale[3];
-#pragma omp simd
-    for (std::int64_t j = 0; j < n; ++j) y[j] += (p * a[j] + q * b[j]) + (r * c[j] + s * d[j]);
-}
+// Scores of a task of topk_factors: enough rows that packing the item factors costs little, few
+// enough that the scores of two threads stay in the last-level cache until they are selected from.
+constexpr std::int64_t kBlockScores = 2 << 20;
 
-PYREC_CLONES void add_row(const float* row, float scale, std::int64_t n, float* y) {
-#pragma omp simd
-    for (std::int64_t j = 0; j < n; ++j) y[j] += scale * row[j];
-}
-
-void score_row(const Csr& x, std::int64_t u, Matrix<const float> weights, Vector<const float> offset,
-               float* y) {
-    if (offset.data) std::copy(offset.data, offset.data + offset.size, y);
-    else std::fill(y, y + weights.cols, 0.0f);
-    std::int64_t q = x.indptr[u];
-    const std::int64_t end = x.indptr[u + 1];
-    for (; q + 4 <= end; q += 4) {
-        const float* rows[4];
-        for (int z = 0; z < 4; ++z) rows[z] = weights.row(x.indices[q + z]);
-        add_rows(rows, x.values + q, weights.cols, y);
-    }
-    for (; q < end; ++q) add_row(weights.row(x.indices[q]), x.values[q], weights.cols, y);
+// s = h[begin..end] * itemsᵀ + beta * s. BLAS counts columns first: it sees everything transposed.
+void multiply(Matrix<const float> h, std::int64_t begin, std::int64_t end, Matrix<const float> items,
+              float beta, float* s, const Blas<float>& blas) {
+    int m = static_cast<int>(items.rows), n = static_cast<int>(end - begin), r = static_cast<int>(h.cols);
+    if (m == 0 || n == 0) return;
+    char yes = 'T', no = 'N';
+    float one = 1.0f;
+    int ld = std::max(1, r);
+    blas.gemm(&yes, &no, &m, &n, &r, &one, const_cast<float*>(items.data), &ld,
+              const_cast<float*>(h.row(begin)), &ld, &beta, s, &m);
 }
 
 }  // namespace
@@ -60,16 +49,31 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
         Selector selector(weights.cols, items.cols);
         std::vector<float> scores(static_cast<std::size_t>(weights.cols));
         for (std::int64_t b = begin; b < end; ++b) {
-            score_row(x, b, weights, offset, scores.data());
+            sparse_row(x, b, weights, offset, scores.data());
             selector.select(scores.data(), candidates, b, nullptr, items.row(b), best.row(b));
         }
     });
 }
 
-void scores_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const float> offset,
-                          Matrix<float> out, int n_threads) {
-    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) score_row(x, b, weights, offset, out.row(b));
+void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,
+                  const Candidates& candidates, Matrix<std::int32_t> best_items, Matrix<float> best,
+                  const Blas<float>& blas, int n_threads) {
+    if (best_items.cols == 0) return;
+    const std::int64_t block =
+        std::max<std::int64_t>(16, kBlockScores / std::max<std::int64_t>(1, items.rows));
+    parallel_for(h.rows, block, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        std::vector<float> scores(static_cast<std::size_t>((end - begin) * items.rows));
+        float* const s = scores.data();
+        if (bias.data)
+            for (std::int64_t b = begin; b < end; ++b)
+                std::copy(bias.data, bias.data + bias.size, s + (b - begin) * items.rows);
+        multiply(h, begin, end, items, bias.data ? 1.0f : 0.0f, s, blas);
+        Selector selector(items.rows, best_items.cols);
+        for (std::int64_t b = begin; b < end; ++b) {
+            const float* row = s + (b - begin) * items.rows;
+            selector.select(row, candidates, b, b + 1 < end ? row + items.rows : nullptr, best_items.row(b),
+                            best.row(b));
+        }
     });
 }
 

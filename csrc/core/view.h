@@ -18,12 +18,13 @@ template <class T> struct Matrix {
 
 // Borrowed CSR: row i owns the entries indptr[i] .. indptr[i + 1] of indices and values.
 // The binding made sure that offsets are monotone and that items ascend within a row.
-struct Csr {
+template <class T> struct BasicCsr {
     std::int64_t rows, cols;
     const std::int64_t* indptr;
     const std::int32_t* indices;
-    const float* values;
+    const T* values;
 };
+using Csr = BasicCsr<float>;
 
 // A list of items a row, ascending; or one list that holds for every row (indptr is null);
 // or none at all (present is false).

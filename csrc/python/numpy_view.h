@@ -75,11 +75,12 @@ inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<c
     }
 }
 
-inline Csr csr(const py::array& indptr, const py::array& indices, const py::array& values,
-               std::int64_t n_items, const std::string& name) {
+template <class T = float> BasicCsr<T> csr(const py::array& indptr, const py::array& indices,
+                                           const py::array& values, std::int64_t n_items,
+                                           const std::string& name) {
     const auto p = vector<const std::int64_t>(indptr, (name + ".indptr").c_str());
     const auto i = vector<const std::int32_t>(indices, (name + ".indices").c_str());
-    const auto v = vector<const float>(values, (name + ".data").c_str());
+    const auto v = vector<const T>(values, (name + ".data").c_str());
     check_lists(p, i, n_items, name);
     require(p.size - 1 <= std::numeric_limits<std::int32_t>::max(),
             name + " must have fewer than 2^31 rows, got " + std::to_string(p.size - 1));

@@ -1,0 +1,92 @@
+#include "core/sampler.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <utility>
+
+#include "core/isa.h"
+#include "core/parallel.h"
+#include "core/random.h"
+
+namespace pyrec {
+namespace {
+
+constexpr std::int64_t kRows = 32;  // a task
+
+template <class T> PYREC_INLINE std::int64_t count(const T* x, std::int64_t n) {
+    std::int64_t total = 0;
+#pragma omp simd reduction(+ : total)
+    for (std::int64_t j = 0; j < n; ++j) total += x[j] != 0;
+    return total;
+}
+
+PYREC_CLONES std::int64_t count_leaf(const float* x, std::int64_t n) { return count(x, n); }
+std::int64_t count_leaf(const double* x, std::int64_t n) { return count(x, n); }
+
+}  // namespace
+
+void shuffled_rows(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, Vector<std::int64_t> out) {
+    std::vector<std::pair<std::uint64_t, std::int64_t>> keys(static_cast<std::size_t>(n));
+    for (std::int64_t u = 0; u < n; ++u)
+        keys[static_cast<std::size_t>(u)] = {draw(seed, epoch, static_cast<std::uint64_t>(u)), u};
+    std::sort(keys.begin(), keys.end());  // by the draw, then by the row: never a tie
+    for (std::int64_t u = 0; u < n; ++u) out[u] = keys[static_cast<std::size_t>(u)].second;
+}
+
+void take_rows(const Csr& x, Vector<const std::int64_t> numbers, Vector<const std::int64_t> indptr,
+               Vector<std::int32_t> items, Vector<float> values, int n_threads) {
+    parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) {
+            const std::int64_t from = x.indptr[numbers[b]];
+            const auto size = static_cast<std::size_t>(indptr[b + 1] - indptr[b]);
+            if (size == 0) continue;
+            std::memcpy(items.data + indptr[b], x.indices + from, size * sizeof(std::int32_t));
+            std::memcpy(values.data + indptr[b], x.values + from, size * sizeof(float));
+        }
+    });
+}
+
+void take_rows_dense(const Csr& x, Vector<const std::int64_t> numbers, Matrix<float> out, int n_threads) {
+    parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        std::fill(out.row(begin), out.row(begin) + (end - begin) * out.cols, 0.0f);
+        for (std::int64_t b = begin; b < end; ++b)
+            for (std::int64_t q = x.indptr[numbers[b]]; q < x.indptr[numbers[b] + 1]; ++q)
+                out.row(b)[x.indices[q]] = x.values[q];
+    });
+}
+
+template <class T> void count_nonzeros(Matrix<const T> x, Vector<std::int64_t> counts, int n_threads) {
+    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) counts[b] = count_leaf(x.row(b), x.cols);
+    });
+}
+
+template <class T> void take_nonzeros(Matrix<const T> x, Vector<const std::int64_t> indptr,
+                                      Vector<std::int32_t> items, Vector<T> values, int n_threads) {
+    constexpr std::int64_t block = 64;
+    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) {
+            std::int64_t q = indptr[b];
+            const T* row = x.row(b);
+            for (std::int64_t j = 0; j < x.cols; j += block) {
+                const std::int64_t stop = std::min(j + block, x.cols);
+                if (count_leaf(row + j, stop - j) == 0) continue;  // nearly all are
+                for (std::int64_t i = j; i < stop && q < indptr[b + 1]; ++i) {
+                    if (row[i] == 0) continue;
+                    items[q] = static_cast<std::int32_t>(i);
+                    values[q++] = row[i];
+                }
+            }
+        }
+    });
+}
+
+template void count_nonzeros(Matrix<const float>, Vector<std::int64_t>, int);
+template void count_nonzeros(Matrix<const double>, Vector<std::int64_t>, int);
+template void take_nonzeros(Matrix<const float>, Vector<const std::int64_t>, Vector<std::int32_t>,
+                            Vector<float>, int);
+template void take_nonzeros(Matrix<const double>, Vector<const std::int64_t>, Vector<std::int32_t>,
+                            Vector<double>, int);
+
+}  // namespace pyrec

@@ -1,0 +1,114 @@
+#include <pybind11/stl.h>
+
+#include <utility>
+
+#include "core/ranking.h"
+#include "core/topk.h"
+#include "python/bindings.h"
+
+namespace pyrec {
+namespace {
+
+using namespace py::literals;
+
+void check_result(std::int64_t rows, const Matrix<std::int32_t>& items, const Matrix<float>& best) {
+    require(items.rows == rows && best.rows == rows && items.cols == best.cols,
+            "items and best must both have shape (" + std::to_string(rows) + ", k)");
+}
+
+void bind_topk(const py::array& scores, const py::object& seen, const py::object& deny,
+               const py::object& allow, const py::array& items, const py::array& best, int n_threads) {
+    const auto s = matrix<const float>(scores, "scores");
+    const auto i = matrix<std::int32_t>(items, "items");
+    const auto b = matrix<float>(best, "best");
+    check_result(s.rows, i, b);
+    const Candidates candidates{item_lists(seen, s.rows, s.cols, "seen"),
+                                item_lists(deny, s.rows, s.cols, "deny"),
+                                item_lists(allow, s.rows, s.cols, "allow")};
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    topk(s, candidates, i, b, n_threads);
+}
+
+void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, const py::array& values,
+                             const py::array& weights, const py::object& offset, const py::object& seen,
+                             const py::object& deny, const py::object& allow, const py::array& items,
+                             const py::array& best, int n_threads) {
+    const auto w = square_matrix<const float>(weights, "weights");
+    const auto x = csr(indptr, indices, values, w.rows, "x");
+    const auto i = matrix<std::int32_t>(items, "items");
+    const auto b = matrix<float>(best, "best");
+    check_result(x.rows, i, b);
+    const auto o = item_offset<float>(offset, w.cols, "offset");
+    const Candidates candidates{item_lists(seen, x.rows, w.cols, "seen"),
+                                item_lists(deny, x.rows, w.cols, "deny"),
+                                item_lists(allow, x.rows, w.cols, "allow")};
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    topk_dense_weights(x, w, o, candidates, i, b, n_threads);
+}
+
+void bind_topk_factors(const py::array& h, const py::array& factors, const py::object& bias,
+                       const py::object& seen, const py::object& deny, const py::object& allow,
+                       const py::array& items, const py::array& best, const py::dict& blas,
+                       const py::dict& lapack, int n_threads) {
+    const auto u = matrix<const float>(h, "h");
+    const auto v = matrix<const float>(factors, "items");
+    require(u.cols == v.cols, "h and items must have the same rank, got " + std::to_string(u.cols) + " and " +
+                                  std::to_string(v.cols));
+    const auto i = matrix<std::int32_t>(items, "items");
+    const auto b = matrix<float>(best, "best");
+    check_result(u.rows, i, b);
+    const auto o = item_offset<float>(bias, v.rows, "bias");
+    const Candidates candidates{item_lists(seen, u.rows, v.rows, "seen"),
+                                item_lists(deny, u.rows, v.rows, "deny"),
+                                item_lists(allow, u.rows, v.rows, "allow")};
+    const Blas<float> routines = borrow<float>(blas, lapack);
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    topk_factors(u, v, o, candidates, i, b, routines, n_threads);
+}
+
+void bind_ranking(const py::array& items, const py::array& indptr, const py::array& indices,
+                  std::int64_t n_items, const std::vector<std::pair<Metric, std::int64_t>>& measures,
+                  const py::array& out, int n_threads) {
+    const auto i = matrix<const std::int32_t>(items, "items");
+    const auto relevant = item_lists(py::make_tuple(indptr, indices), i.rows, n_items, "relevant");
+    const auto o = matrix<double>(out, "out");
+    require(o.rows == static_cast<std::int64_t>(measures.size()) && o.cols == i.rows,
+            "out must have a row a measure and a column a row of items");
+    std::vector<Measure> wanted;
+    for (const auto& [metric, k] : measures) {
+        require(k >= 1, "the k of a metric must be at least 1, got " + std::to_string(k));
+        wanted.push_back({metric, k});
+    }
+    for (std::int64_t e = 0; e < i.rows * i.cols; ++e)
+        if (i.data[e] < -1 || i.data[e] >= n_items)
+            fail("items must be in -1.." + std::to_string(n_items - 1) + ", got " +
+                 std::to_string(i.data[e]));
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    ranking(i, relevant, n_items, wanted, o, n_threads);
+}
+
+}  // namespace
+
+void bind_rankings(py::module_& m) {
+    py::enum_<Metric>(m, "Metric")
+        .value("ndcg", Metric::ndcg)
+        .value("recall", Metric::recall)
+        .value("full_recall", Metric::full_recall)
+        .value("hit", Metric::hit)
+        .value("mrr", Metric::mrr)
+        .value("map", Metric::map)
+        .value("precision", Metric::precision);
+    m.def("topk", &bind_topk, "scores"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
+    m.def("topk_dense_weights", &bind_topk_dense_weights, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
+          "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
+    m.def("topk_factors", &bind_topk_factors, "h"_a, "factors"_a, "bias"_a, "seen"_a, "deny"_a, "allow"_a,
+          "items"_a, "best"_a, "blas"_a, "lapack"_a, "n_threads"_a);
+    m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a, "out"_a,
+          "n_threads"_a);
+}
+
+}  // namespace pyrec

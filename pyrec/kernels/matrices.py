@@ -1,0 +1,152 @@
+"""Matrices that are not dense, for networks: sparse batches, and logits not yet multiplied out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrec.kernels.batches import nonzeros
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+__all__ = ["Csr", "Logits"]
+
+
+class _Lazy:
+    """Something that torch functions see as the dense matrix it stands for."""
+
+    def dense(self) -> Tensor:
+        raise NotImplementedError
+
+    @classmethod
+    def __torch_function__(
+        cls, function: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        def matrix(value: Any) -> Any:
+            if isinstance(value, _Lazy):
+                return value.dense()
+            return type(value)(map(matrix, value)) if type(value) in (list, tuple) else value
+
+        return function(*matrix(args), **{k: matrix(v) for k, v in (kwargs or {}).items()})
+
+
+class Csr(_Lazy):
+    """Sparse rows as tensors: a batch of histories.
+
+    Parameters
+    ----------
+    indptr : (n + 1,) int64
+        Row ``i`` has the entries ``indptr[i]..indptr[i + 1]``.
+    indices : (nnz,) int32
+        Columns, ascending within a row without duplicates.
+    values : (nnz,) float32 or float64
+        May require a gradient.
+    n_cols : int
+    """
+
+    __slots__ = ("indices", "indptr", "n_cols", "values")
+
+    def __init__(self, indptr: Tensor, indices: Tensor, values: Tensor, n_cols: int) -> None:
+        self.indptr, self.indices, self.values = indptr, indices, values
+        self.n_cols = int(n_cols)
+
+    @classmethod
+    def from_scipy(cls, x: sp.csr_array) -> Csr:
+        """Take a canonical CSR matrix (see `pyrec.data.as_csr`); the values are shared, not copied."""
+        indptr = torch.from_numpy(x.indptr.astype(np.int64))
+        indices = torch.from_numpy(x.indices.astype(np.int32, copy=False))
+        return cls(indptr, indices, torch.from_numpy(x.data), int(x.shape[1]))
+
+    @classmethod
+    def from_dense(cls, x: Tensor) -> Csr:
+        """Take the non-zeros of an (n, n_cols) matrix, of which no gradient is asked for."""
+        if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
+            parts = nonzeros(x.detach().contiguous().numpy())
+            indptr, indices, values = map(torch.from_numpy, parts)
+            return cls(indptr, indices, values, x.shape[1])
+        taken = x != 0
+        indptr = torch.zeros(len(x) + 1, dtype=torch.int64, device=x.device)
+        torch.cumsum(taken.sum(1), 0, out=indptr[1:])
+        return cls(indptr, taken.nonzero()[:, 1].int(), x[taken], x.shape[1])
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, n_cols)"""
+        return torch.Size((len(self), self.n_cols))
+
+    @property
+    def device(self) -> torch.device:
+        return self.values.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __repr__(self) -> str:
+        return f"Csr({len(self):,} x {self.n_cols:,}, {len(self.indices):,} entries, {self.device})"
+
+    def to(self, device: torch.device | str) -> Csr:
+        """Return the same rows on a device."""
+        indptr, indices, values = (t.to(device) for t in (self.indptr, self.indices, self.values))
+        return Csr(indptr, indices, values, self.n_cols)
+
+    def with_values(self, values: Tensor) -> Csr:
+        """Return the same pattern with other values."""
+        return Csr(self.indptr, self.indices, values, self.n_cols)
+
+    def rows(self) -> Tensor:
+        """Return the (nnz,) int64 row of each entry."""
+        numbers = torch.arange(len(self), device=self.device)
+        return torch.repeat_interleave(numbers, self.indptr.diff(), output_size=len(self.indices))
+
+    def dense(self) -> Tensor:
+        """Return the (n, n_cols) matrix, differentiable in the values."""
+        out = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
+        return out.index_put((self.rows(), self.indices.long()), self.values)
+
+    def to_csr(self) -> sp.csr_array:
+        """Return a SciPy matrix; `pyrec.data.as_csr` takes a Csr by this."""
+        import scipy.sparse as sp
+
+        parts = (t.detach().cpu().numpy() for t in (self.values, self.indices, self.indptr))
+        return sp.csr_array(tuple(parts), shape=(len(self), self.n_cols))
+
+
+class Logits(_Lazy):
+    """Logits ``h @ weight.T + bias``, not yet multiplied out.
+
+    Parameters
+    ----------
+    h : (n, r) tensor
+    weight : (n_items, r) tensor
+    bias : (n_items,) tensor, optional
+    """
+
+    __slots__ = ("bias", "h", "weight")
+
+    def __init__(self, h: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+        self.h, self.weight, self.bias = h, weight, bias
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, n_items)"""
+        return torch.Size((len(self.h), len(self.weight)))
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+    def __repr__(self) -> str:
+        return f"Logits({len(self):,} x {len(self.weight):,}, rank {self.weight.shape[1]:,})"
+
+    def dense(self) -> Tensor:
+        """Return the (n, n_items) matrix."""
+        return torch.nn.functional.linear(self.h, self.weight, self.bias)

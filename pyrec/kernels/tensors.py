@@ -1,0 +1,332 @@
+"""The native kernels over torch tensors: autograd, and memory that is used again.
+
+CPU tensors go to the compiled kernels, tensors of other devices to torch operations with the same
+results. None of the functions here can be differentiated twice: that raises a RuntimeError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrec import _core
+from pyrec.kernels.likelihood import array, is_native, nll, nll_grad, nll_in_place, parts
+from pyrec.kernels.matrices import Csr, Logits
+from pyrec.kernels.memory import give, release, take, zero_grad
+from pyrec.kernels.threads import n_threads
+
+__all__ = [
+    "Csr",
+    "Logits",
+    "fast_float32",
+    "fused_decoder_nll",
+    "multinomial_nll",
+    "release",
+    "sparse_linear",
+    "zero_grad",
+]
+
+# Logits of a batch that exist at a time in the fused decoder.
+_CHUNK_BYTES = 256 << 20
+
+
+def multinomial_nll(logits: Tensor, target: Tensor | Csr, mask: Tensor | None = None) -> Tensor:
+    """Return the multinomial negative log-likelihood of each row, ``-sum_j x_ij log softmax_j(logits_i)``.
+
+    Parameters
+    ----------
+    logits : (n, m) float32, float64 or bfloat16 tensor
+    target : (n, m) tensor or Csr
+        Counts x; never differentiated.
+    mask : (m,) or (n, m) bool tensor, optional
+        True for items that take no part: neither in the softmax nor as targets.
+
+    Returns
+    -------
+    (n,) tensor
+        float64 for float64 logits, otherwise float32; 0 for a row without targets.
+
+    References
+    ----------
+    Liang et al. 2018, Variational Autoencoders for Collaborative Filtering, equation 2.
+    """
+    _check_target(target, tuple(logits.shape))
+    loss: Tensor = _MultinomialNll.apply(logits, target, mask)
+    return loss
+
+
+def fused_decoder_nll(
+    h: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    target: Tensor | Csr,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return the mean over the rows of ``multinomial_nll(h @ weight.T + bias, target, mask)``.
+
+    The gradients of h, weight and bias are made in the forward pass, chunk of rows by chunk of rows.
+    Under autocast to bfloat16 the products are done in bfloat16.
+
+    Parameters
+    ----------
+    h : (n, r) tensor
+    weight : (m, r) tensor
+    bias : (m,) tensor, optional
+    target, mask
+        As in `multinomial_nll`.
+
+    Notes
+    -----
+    Memory: a chunk of logits, at most 256 MiB (or one row), and the gradients. Products run on BLAS:
+    the last bits depend on the number of threads.
+    """
+    _check_target(target, (len(h), len(weight)))
+    loss: Tensor = _FusedDecoderNll.apply(h, weight, bias, target, mask)
+    return loss
+
+
+def sparse_linear(x: Csr, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return ``x @ weight + bias``: for each row the sum of the weights' rows that occur in it.
+
+    Differentiable in the values of `x`, in `weight` and in `bias`. Work and memory follow the
+    entries of `x`, but for the gradient of `weight`, which is dense.
+
+    Parameters
+    ----------
+    x : Csr of shape (n, m)
+    weight : (m, out) tensor
+    bias : (out,) tensor, optional
+    """
+    out: Tensor = _SparseLinear.apply(x.values, weight, x)
+    return out if bias is None else out + bias
+
+
+@contextmanager
+def fast_float32() -> Iterator[None]:
+    """Let torch multiply float32 matrices by oneDNN on the CPU, where that is as exact.
+
+    On AMD processors oneDNN is up to twice as fast as MKL. Where it would round to bfloat16
+    (processors with AMX), nothing is changed.
+    """
+    before = torch.get_float32_matmul_precision()
+    if before == "highest" and _onednn_is_exact():
+        torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class _Refused(torch.autograd.Function):
+    """A gradient that can be used, but not differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, grad: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
+        raise RuntimeError("pyrec's likelihood and sparse_linear cannot be differentiated twice")
+
+
+def _only_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a backward pass whose results, under ``create_graph``, refuse another one.
+
+    torch's own `once_differentiable` lets a second derivative with respect to inputs pass as zero.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *grads: Tensor) -> Any:
+        with torch.no_grad():
+            results = backward(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return results
+        anchor = torch.zeros((), requires_grad=True)
+        return tuple(r if r is None else _Refused.apply(anchor, r) for r in results)
+
+    return checked
+
+
+class _MultinomialNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor | Csr, mask: Tensor | None) -> Tensor:
+        rows = logits.detach().contiguous()
+        loss, lse = nll(rows, target, mask)
+        ctx.save_for_backward(rows, lse)
+        ctx.target, ctx.mask = target, mask
+        return loss
+
+    @staticmethod
+    @_only_once
+    def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor, None, None]:
+        logits, lse = ctx.saved_tensors
+        # Of a mean, the gradient is one number with stride 0.
+        grad = nll_grad(logits, ctx.target, ctx.mask, lse, loss_grad.contiguous())
+        return grad, None, None
+
+
+class _FusedDecoderNll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor | Csr,
+        mask: Tensor | None,
+    ) -> Tensor:
+        dtype = _product_type(h, weight)
+        w = _cast(weight, dtype)
+        b = None if bias is None else _cast(bias, dtype)
+        ctx.grads = None
+        if any(ctx.needs_input_grad):
+            ctx.grads = (
+                torch.empty(h.shape, dtype=dtype, device=h.device),
+                take(weight.shape, weight.dtype, weight.device),
+                None if bias is None else torch.zeros_like(bias),
+            )
+        losses = []
+        with fast_float32():
+            for rows in _chunks(len(h), len(weight) * dtype.itemsize):
+                part = h[rows].to(dtype).contiguous()
+                logits = take((len(part), len(w)), dtype, h.device)
+                if b is None:
+                    torch.mm(part, w.t(), out=logits)
+                else:
+                    torch.addmm(b, part, w.t(), out=logits)
+                some = _rows_of(target, rows), _rows_of_mask(mask, rows)
+                if ctx.grads is None:
+                    losses.append(nll(logits, *some)[0])
+                else:
+                    losses.append(nll_in_place(logits, *some, scale=1 / len(h)))
+                    _add_products(ctx.grads, logits, part, w, rows)
+                give(logits)
+        if dtype != weight.dtype:
+            give(w)
+        return torch.cat(losses).mean()
+
+    @staticmethod
+    @_only_once
+    def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError("the gradients of fused_decoder_nll can be taken only once")
+        # No other reference may be left: autograd then keeps this memory as the parameter's gradient.
+        grads, ctx.grads = ctx.grads, None
+        if not (loss_grad.device.type == "cpu" and loss_grad == 1):
+            for grad in grads:
+                if grad is not None:
+                    grad.mul_(loss_grad)
+        return *grads, None, None
+
+
+class _SparseLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, x: Csr) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.x = x
+        if not is_native(weight):
+            return torch.nn.functional.embedding_bag(
+                x.indices, weight, x.indptr[:-1].int(), mode="sum", per_sample_weights=values
+            )
+        out = torch.empty((len(x), weight.shape[1]), dtype=weight.dtype)
+        _core.sparse_linear(*parts(x, weight.dtype), array(weight), None, array(out), n_threads())
+        return out
+
+    @staticmethod
+    @_only_once
+    def backward(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        values, weight = ctx.saved_tensors
+        x, out_grad = ctx.x, out_grad.to(weight.dtype).contiguous()
+        value_grad = weight_grad = None
+        if not is_native(weight):
+            if ctx.needs_input_grad[0]:
+                value_grad = (weight[x.indices.long()] * out_grad[x.rows()]).sum(1)
+            if ctx.needs_input_grad[1]:
+                products = values.detach()[:, None] * out_grad[x.rows()]
+                weight_grad = torch.zeros_like(weight).index_add_(0, x.indices.long(), products)
+            return value_grad, weight_grad, None
+        csr, grad, threads = parts(x, weight.dtype), array(out_grad), n_threads()
+        if ctx.needs_input_grad[0]:
+            value_grad = torch.empty(len(values), dtype=weight.dtype)
+            _core.sparse_linear_value_grad(*csr, array(weight), grad, array(value_grad), threads)
+            value_grad = value_grad.to(values.dtype)
+        if ctx.needs_input_grad[1]:
+            weight_grad = take(weight.shape, weight.dtype, weight.device)
+            _core.sparse_linear_weight_grad(*csr, grad, array(weight_grad), threads)
+        return value_grad, weight_grad, None
+
+
+def _add_products(
+    grads: tuple[Tensor, Tensor, Tensor | None], g: Tensor, h: Tensor, w: Tensor, rows: slice
+) -> None:
+    """Add what a chunk's gradient `g` of the logits gives for h, weight and bias."""
+    grad_h, grad_w, grad_b = grads
+    torch.mm(g, w, out=grad_h[rows])
+    if g.dtype != grad_w.dtype:
+        product = take(grad_w.shape, g.dtype, g.device)
+        torch.mm(g.t(), h, out=product)
+        grad_w.copy_(product) if rows.start == 0 else grad_w.add_(product)
+        give(product)
+    elif rows.start == 0:
+        torch.mm(g.t(), h, out=grad_w)
+    else:
+        grad_w.addmm_(g.t(), h)
+    if grad_b is not None:
+        grad_b += g.sum(0, dtype=grad_b.dtype)
+
+
+def _check_target(target: Tensor | Csr, shape: tuple[int, ...]) -> None:
+    if tuple(target.shape) != shape:
+        raise ValueError(
+            f"target must have the shape of the logits, {shape}, got {tuple(target.shape)}"
+        )
+
+
+def _chunks(n: int, row_bytes: int) -> list[slice]:
+    height = max(1, _CHUNK_BYTES // max(1, row_bytes))
+    return [slice(begin, min(begin + height, n)) for begin in range(0, n, height)]
+
+
+def _rows_of(target: Tensor | Csr, rows: slice) -> Tensor | Csr:
+    if not isinstance(target, Csr):
+        return target[rows]
+    if rows == slice(0, len(target)):
+        return target
+    indptr = target.indptr[rows.start : rows.stop + 1]
+    entries = slice(int(indptr[0]), int(indptr[-1]))
+    return Csr(indptr - indptr[0], target.indices[entries], target.values[entries], target.n_cols)
+
+
+def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:
+    return mask if mask is None or mask.ndim == 1 else mask[rows]
+
+
+def _product_type(h: Tensor, weight: Tensor) -> torch.dtype:
+    """bfloat16 where autocast asks for it, else the type of the weights."""
+    device = h.device.type
+    if torch.is_autocast_enabled(device) and weight.dtype == torch.float32:
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
+def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:
+    return t.detach() if t.dtype == dtype else take(t.shape, dtype, t.device).copy_(t.detach())
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    """Whether products by oneDNN keep float32, found out by one of them."""
+    a, b = torch.linspace(-1, 1, 2 * 256 * 256).view(2, 256, 256)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        product = a @ b
+    finally:
+        torch.set_float32_matmul_precision(before)
+    exact = a.double() @ b.double()
+    return bool((product - exact).abs().max() < 1e-5 * exact.abs().max())
