@@ -1,4 +1,5 @@
 # make demo    install, then train, evaluate and recommend on simulated data, or DATA=path/to/ratings
+#              (EPOCHS=n for MultiVAE: small data needs more)
 # make test    install, then run the tests against the installed wheel
 # make bench   install, then the benchmarks beside SciPy, torch and irspack
 # make lint    formatting, lint and type checks
@@ -7,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?=
 K ?= 100
+EPOCHS ?= 10
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -40,7 +42,9 @@ demo: install
 	$(BIN)/pyrec prepare "$(RATINGS)" --out demo/split --min-user 5
 	$(BIN)/pyrec train Popularity demo/split --out demo/popularity.safetensors
 	$(BIN)/pyrec train EASE demo/split --out demo/ease.safetensors -p lam=200
-	$(BIN)/pyrec evaluate demo/popularity.safetensors demo/ease.safetensors demo/split
+	$(BIN)/pyrec train MultiVAE demo/split --out demo/vae.safetensors --epochs $(EPOCHS) --batch-size 200 \
+		-p latent_dim=64 -p 'hidden_dims=[200]' -p beta=0.2 -p anneal_steps=800 -p learning_rate=0.003
+	$(BIN)/pyrec evaluate demo/popularity.safetensors demo/ease.safetensors demo/vae.safetensors demo/split
 	$(BIN)/pyrec recommend demo/ease.safetensors demo/split --out demo/recommendations --k $(K)
 
 # Not `python -m pytest`: that would put the sources, which have no compiled module, before the wheel.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyrec import kernels
+from pyrec import _core, kernels
 from pyrec.data import datasets
 
 THREADS = kernels.n_threads()
@@ -25,7 +25,7 @@ def pytest_configure(config):
 
 
 def pytest_report_header(config):
-    return f"threads: {THREADS}, instruction set: {kernels.arrays._core.instruction_set()}"
+    return f"threads: {THREADS}, instruction set: {_core.instruction_set()}"
 
 
 @pytest.fixture(scope="session", params=SHAPES)

@@ -104,6 +104,9 @@ def sparse_linear_value_grad(
     grad: Floats,
     n_threads: int,
 ) -> None: ...
+def normalize_rows(
+    indptr: I64, indices: I32, values: Floats, n_cols: int, out: Floats, n_threads: int
+) -> None: ...
 def multinomial_forward(
     logits: Logits, target: Target, mask: U8 | None, loss: Floats, lse: Floats, n_threads: int
 ) -> None: ...

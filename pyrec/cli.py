@@ -16,15 +16,22 @@ from typer.core import TyperGroup
 from pyrec import __version__
 from pyrec.commands import (
     SplitKind,
-    check_model_file,
     describe,
     is_of_users,
     naming_wrong_types,
-    new_model,
     split_interactions,
-    training_data,
 )
-from pyrec.console import print_json, print_table, title, working
+from pyrec.console import (
+    Json,
+    Quiet,
+    Seed,
+    parameters_of,
+    print_json,
+    print_table,
+    title,
+    working,
+)
+from pyrec.train_command import train
 
 __all__ = ["main"]
 
@@ -54,11 +61,6 @@ class Layout(StrEnum):
 
     list = "list"
     long = "long"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on the standard error.")]
-Seed = Annotated[int, typer.Option(help="Of everything random: the same seed, the same result.")]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -233,61 +235,7 @@ def prepare(
     print(f"written to {out}")
 
 
-@app.command()
-def train(
-    model: Annotated[str, typer.Argument(help="Popularity or EASE.", metavar="MODEL")],
-    data: Annotated[
-        Path,
-        typer.Argument(help="Prepared folder (its train part), or a ratings file.", metavar="DATA"),
-    ],
-    out: Annotated[Path, typer.Option(help="The model's file, usually *.safetensors.")],
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="A parameter of the model."),
-    ] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Train a model and write it to one file, ids included.
-
-    [bold]Examples:[/bold]
-
-      pyrec train EASE data --out ease.safetensors -p lam=500
-      pyrec train Popularity ratings.csv --out popularity.safetensors
-    """
-    from pyrec.files import check_place
-
-    try:
-        recommender = new_model(model, parameters or [])
-    except (TypeError, ValueError) as error:
-        raise typer.BadParameter(str(error)) from error
-    check_place(out)
-    check_model_file(out, data)
-    with naming_wrong_types():
-        interactions = training_data(data)
-    start = time.perf_counter()
-    with working(f"training {type(recommender).__name__}", quiet):
-        recommender.train(interactions)
-        seconds = time.perf_counter() - start
-        recommender.save_model(out)
-    size = out.stat().st_size
-    if as_json:
-        print_json(
-            file=str(out),
-            bytes=size,
-            model=type(recommender).__name__,
-            parameters=recommender.state()[0],
-            users=interactions.n_users,
-            items=interactions.n_items,
-            interactions=interactions.n_interactions,
-            seconds=seconds,
-        )
-    else:
-        print(
-            f"{title(recommender)}: {interactions.n_interactions:,} interactions of "
-            f"{interactions.n_users:,} users and {interactions.n_items:,} items in {seconds:.1f} s"
-        )
-        print(f"written to {out} ({size / 2**20:,.1f} MiB)")
+app.command()(train)
 
 
 @app.command()
@@ -334,7 +282,7 @@ def evaluate(
                 "file": str(file),
                 "model": type(model).__name__,
                 "title": title(model),
-                "parameters": model.state()[0],
+                "parameters": parameters_of(model),
                 "seconds": seconds,
                 "unknown_heldout": unknown,
                 "metrics": {name: value._asdict() for name, value in summary.items()},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pyrec.data import Interactions, Split
-    from pyrec.models import RecSysModel
 
 __all__ = [
     "SplitKind",
@@ -20,9 +17,9 @@ __all__ = [
     "describe",
     "is_of_users",
     "naming_wrong_types",
-    "new_model",
     "split_interactions",
     "training_data",
+    "validation_data",
 ]
 
 
@@ -37,10 +34,10 @@ class SplitKind(StrEnum):
 
 def is_of_users(error: Exception) -> bool:
     """Whether data, files or the machine are the cause, not a mistake in the program."""
-    # By name: to import polars and pyarrow takes longer than to say what is wrong.
+    # By name: to import polars, pyarrow or torch (a GPU's memory) takes longer than to say it.
     homes = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
-    return isinstance(error, (OSError, ValueError, MemoryError)) or bool(
-        homes & {"polars", "pyarrow"}
+    return isinstance(error, (OSError, ValueError, MemoryError, FloatingPointError)) or bool(
+        homes & {"polars", "pyarrow", "torch"}
     )
 
 
@@ -109,42 +106,21 @@ def training_data(path: Path) -> Interactions:
         ) from error
 
 
-def check_model_file(out: Path, data: Path) -> None:
-    """Refuse to write a model over the data it is trained on."""
+def validation_data(path: Path) -> tuple[Interactions, Interactions] | None:
+    """Read the valid part of a prepared folder; None where the data has none."""
+    from pyrec.data import Interactions
+
+    if not (path / "split.json").exists():
+        return None
+    valid_tr, valid_te = (Interactions.load(path / name) for name in ("valid_tr", "valid_te"))
+    return (valid_tr, valid_te) if valid_te.n_users else None
+
+
+def check_model_file(out: Path, data: Path, option: str = "--out") -> None:
+    """Refuse to write over the data that a model is trained on."""
     if (
         out.exists()
         and data.exists()
         and (out.samefile(data) or data.resolve() in out.resolve().parents)
     ):
-        raise FileExistsError(f"--out must not be a file of the data, got {out}")
-
-
-def new_model(name: str, parameters: list[str]) -> RecSysModel:
-    """Make a model from its name and ``name=value`` strings, checked against its constructor."""
-    import pyrec.models
-
-    known = {n.lower(): n for n in pyrec.models.__all__ if n != "RecSysModel"}
-    if name.lower() not in known:
-        raise ValueError(f"MODEL must be one of {', '.join(known.values())}, got {name!r}")
-    model_class = getattr(pyrec.models, known[name.lower()])
-    accepted = inspect.signature(model_class).parameters
-    values = {}
-    for text in parameters:
-        key, equals, value = text.partition("=")
-        if not equals or key not in accepted:
-            offered = ", ".join(f"{p.name}={p.default}" for p in accepted.values()) or "none"
-            problem = f"{model_class.__name__} has no parameter {key!r}"
-            raise ValueError(
-                f"{problem if equals else f'-p must be NAME=VALUE, got {text!r}'}; "
-                f"parameters of {model_class.__name__}: {offered}"
-            )
-        values[key] = _value(value)
-    model: RecSysModel = model_class(**values)
-    return model
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+        raise FileExistsError(f"{option} must not be a file of the data, got {out}")

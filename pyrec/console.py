@@ -6,18 +6,44 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
+    from pyrec.data import Interactions
     from pyrec.models import RecSysModel
 
-__all__ = ["print_json", "print_table", "title", "working"]
+__all__ = [
+    "Json",
+    "Quiet",
+    "Seed",
+    "parameters_of",
+    "print_json",
+    "print_table",
+    "print_training",
+    "title",
+    "working",
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on the standard error.")]
+Seed = Annotated[int, typer.Option(help="Of everything random: the same seed, the same result.")]
+
+
+def parameters_of(model: RecSysModel) -> dict[str, Any]:
+    """Return what the model's file says of how it was made; not what happened in training."""
+    return {name: value for name, value in model.state()[0].items() if name != "training"}
 
 
 def title(model: RecSysModel) -> str:
-    """Return the model's class and parameters, as in the call that made it."""
-    parameters = ", ".join(f"{name}={value}" for name, value in model.state()[0].items())
-    return f"{type(model).__name__}({parameters})" if parameters else type(model).__name__
+    """Return the model's class, and the parameters that are not at their defaults."""
+    from pyrec.recipes import own_parameters
+
+    defaults, values = own_parameters(type(model)), parameters_of(model)
+    changed = [f"{n}={values[n]}" for n in defaults if n in values and values[n] != defaults[n]]
+    return f"{type(model).__name__}({', '.join(changed)})" if changed else type(model).__name__
 
 
 @contextmanager
@@ -36,6 +62,39 @@ def working(what: str, quiet: bool) -> Iterator[None]:
 def print_json(**values: Any) -> None:
     """Print one JSON object on the standard output."""
     print(json.dumps(_without_nan(values), allow_nan=False))
+
+
+def print_training(
+    model: RecSysModel, data: Interactions, out: Path, seconds: float, *, as_json: bool
+) -> None:
+    """Print what was trained on what, in which file, and how it went."""
+    # Of models with a network only.
+    training = {n: getattr(model, n) for n in ("history", "interrupted") if hasattr(model, n)}
+    size = out.stat().st_size
+    if as_json:
+        print_json(
+            file=str(out),
+            bytes=size,
+            model=type(model).__name__,
+            parameters=parameters_of(model),
+            users=data.n_users,
+            items=data.n_items,
+            interactions=data.n_interactions,
+            seconds=seconds,
+            **training,
+        )
+        return
+    losses = training["history"].get("loss", []) if training else []
+    epochs = f", {len(losses):,} epochs" if training else ""
+    print(
+        f"{title(model)}: {data.n_interactions:,} interactions of "
+        f"{data.n_users:,} users and {data.n_items:,} items in {seconds:.1f} s{epochs}"
+    )
+    if len(losses) > 1:
+        from pyrec.plotting import text_curves
+
+        print(text_curves(training["history"]))
+    print(f"written to {out} ({size / 2**20:,.1f} MiB)")
 
 
 def _without_nan(value: Any) -> Any:

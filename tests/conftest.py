@@ -31,3 +31,14 @@ def real_data():
     if not Path(folder).is_dir():
         pytest.fail(f"PYREC_DATA names {folder}, which is no folder")
     return Path(folder)
+
+
+@pytest.fixture
+def one_torch_thread():
+    """Tiny networks are quicker on one, above all where other work has the processors."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

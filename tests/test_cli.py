@@ -12,6 +12,7 @@ import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pyrec import cli, load_model
 from pyrec.data import Interactions, Split, datasets, read_interactions
@@ -193,7 +194,33 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            (["SVD"], "MODEL must be one of EASE, Popularity, got 'SVD'"),
+            (
+                ["SVD"],
+                "MODEL must be one of EASE, Popularity, MultiDAE, MultiVAE, StandardVAE, VAE, got 'SVD'",
+            ),
+            (["AETrainer"], "MODEL must be one of"),
+            (
+                ["EASE", "--epochs", "3", "--batch-size", "4", "--resume"],
+                "--epochs, --batch-size, --resume: only for models with a network, not for EASE",
+            ),
+            (
+                ["MultiVAE", "-p", "lam=1"],
+                "MultiVAE: latent_dim=200, hidden_dims=[600], dropout=0.5, beta=1.0, anneal_steps=0,",
+            ),
+            (
+                ["StandardVAE", "-p", "n_epochs=3"],
+                "drop_decoder=0.5, beta=1.0, annealing=False, anneal_cap=1.0",
+            ),
+            (
+                ["VAE", "-p", "hidden_dims=600"],
+                "hidden_dims must be a list such as [600], got 600",
+            ),
+            (["VAE", "-p", "latent_dim=0"], "whole numbers above 0"),
+            (["MultiDAE", "-p", "dropout=1"], "dropout must be a number in [0, 1)"),
+            (["MultiDAE", "-p", "lam=-1"], "lam must be a number of at least 0"),
+            (["MultiVAE", "--epochs", "0"], "greater than or equal to 1"),
+            (["MultiVAE", "--metric", "auc@3"], "'auc@3'"),
+            (["StandardVAE", "--metric", "hit@3"], "--metric of StandardVAE must be ndcg@K"),
             (["RecSysModel"], "MODEL must be one of"),
             (["EASE", "-p", "lamda=3"], "EASE has no parameter 'lamda'; parameters of EASE: lam"),
             (["EASE", "-p", "lam"], "-p must be NAME=VALUE, got 'lam'"),
@@ -218,6 +245,193 @@ class TestTrain:
         assert_error(run("train", "EASE", demo / "split", "--out", tmp_path), "it is a folder")
         assert_error(run("train", "EASE", tmp_path, "--out", tmp_path / "m"), "no prepared folder")
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("one_torch_thread")
+class TestTrainNetworks:
+    SMALL = ("-p", "latent_dim=6", "-p", "hidden_dims=[12]", "--batch-size", "64")
+
+    @pytest.fixture
+    def interrupt_in(self, monkeypatch):
+        """interrupt_in(epoch): Ctrl-C when that epoch begins; None: never again."""
+        from pyrec import models
+
+        train_epoch, chosen = models.MultiVAE.train_epoch, []
+
+        def interrupt(self, epoch, *arguments):
+            if chosen[-1:] == [epoch]:
+                signal.raise_signal(signal.SIGINT)
+            return train_epoch(self, epoch, *arguments)
+
+        monkeypatch.setattr(models.MultiVAE, "train_epoch", interrupt)
+        return chosen.append
+
+    def test_the_model_is_the_library_s(self, run, demo, tmp_path):
+        from pyrec.models import MultiVAE
+        from pyrec.nets import MultiVAE_net
+
+        parameters = ("-p", "dropout=0.3", "-p", "beta=0.2", "-p", "anneal_steps=9")
+        options = ("--epochs", 3, "--seed", 4, "--metric", "recall@10", "--json")
+        out = tmp_path / "m"
+        result = run(
+            "train", "MultiVAE", demo / "split", "--out", out, *self.SMALL, *parameters, *options
+        )
+        split = Split.load(demo / "split")
+        expected = MultiVAE(MultiVAE_net([6, 12, split.train.n_items], dropout=0.3, seed=4), 0.2, 9)
+        expected.train(
+            split.train,
+            (split.valid_tr, split.valid_te),
+            "recall@10",
+            num_epochs=3,
+            batch_size=64,
+            seed=4,
+            verbose=0,
+            best_path=tmp_path / "best",
+        )
+        for ours, theirs in zip(
+            load_model(out).recommend(split.test_tr),
+            expected.recommend(split.test_tr),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+        history = result.json["history"]
+        assert history.keys() == {"loss", "seconds", "beta", "recall@10"}
+        assert history["recall@10"] == expected.history["recall@10"]
+        assert result.json["interrupted"] is False
+        assert result.json["parameters"]["network"]["dec_dims"] == [6, 12, split.train.n_items]
+        assert "training" not in result.json["parameters"]
+        assert {path.name for path in tmp_path.iterdir()} == {"m", "best"}
+
+    def test_standard_vae_is_fitted(self, run, demo, tmp_path):
+        from pyrec.models import StandardVAE
+
+        options = ("--epochs", 3, "--batch-size", 64, "--seed", 4, "--metric", "ndcg@7", "--json")
+        parameters = ("-p", "intermediate_dim=12", "-p", "latent_dim=6", "-p", "annealing=true")
+        out = tmp_path / "m"
+        result = run("train", "standardvae", demo / "split", "--out", out, *parameters, *options)
+        split = Split.load(demo / "split")
+        expected = StandardVAE(
+            split.train.n_users,
+            split.train.n_items,
+            *(12, 6, 3, 64, 7, 0),
+            annealing=True,
+            seed=4,
+            save_path=tmp_path / "best",
+        )
+        whole = split.valid_tr.matrix + split.valid_te.matrix
+        expected.fit(split.train, whole, split.valid_tr, split.valid_te)
+        history = result.json["history"]
+        for name in ("loss", "val_loss", "beta", "ndcg@7"):
+            assert history[name] == expected.history[name]
+        model = load_model(out)
+        np.testing.assert_array_equal(
+            model.recommend(split.test_tr).items, expected.recommend(split.test_tr).items
+        )
+
+    @pytest.mark.parametrize("name", ["MultiDAE", "VAE"])
+    def test_the_best_epoch_is_drawn_and_kept(self, run, demo, tmp_path, name):
+        out, plot = tmp_path / "m", tmp_path / "p.png"
+        arguments = ("--epochs", 4, "--precision", "bf16", "--plot", plot)
+        result = run("train", name, demo / "split", "--out", out, *self.SMALL, *arguments)
+        assert result.code == 0
+        assert f"{name}: " in result.out
+        assert "4 epochs" in result.out
+        model = load_model(out)
+        ndcg = model.history["ndcg@100"]
+        assert len(ndcg) == 4
+        assert f"ndcg@100: best {max(ndcg):.4g} in epoch {1 + np.argmax(ndcg)}" in result.out
+        assert "loss: best" in result.out
+        split = Split.load(demo / "split")
+        kept = summarize(evaluate(model, (split.valid_tr, split.valid_te), ["ndcg@100"]))
+        assert kept["ndcg@100"].mean == pytest.approx(max(ndcg), abs=1e-4)
+        assert [line.split(":")[0] for line in result.err.splitlines()] == [
+            f"epoch {epoch}/4" for epoch in range(1, 5)
+        ]
+        assert plot.read_bytes().startswith(b"\x89PNG")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "p.png"]
+
+    def test_patience(self, run, demo, tmp_path, monkeypatch):
+        from pyrec import training
+
+        values = iter([0.5, 0.6, 0.4, 0.6, 0.9])
+        monkeypatch.setattr(training.Validation, "measure", lambda self, model: next(values))
+        out = tmp_path / "m"
+        options = ("--epochs", 9, "--patience", 2, "--json", "-q")
+        result = run("train", "MultiVAE", demo / "split", "--out", out, *self.SMALL, *options)
+        assert result.json["history"]["ndcg@100"] == [0.5, 0.6, 0.4, 0.6]
+        assert result.err == ""
+
+    def test_without_a_valid_part(self, run, demo, tmp_path):
+        ratings, out = demo / "ratings.parquet", tmp_path / "m"
+        result = run("train", "MultiVAE", ratings, "--out", out, *self.SMALL, "--epochs", 2, "-q")
+        assert result.code == 0
+        assert "ndcg" not in result.out
+        for option in (("--metric", "ndcg@5"), ("--patience", 3)):
+            result = run("train", "MultiVAE", ratings, "--out", tmp_path / "x", *option)
+            assert_error(result, "--metric and --patience need a valid part", "pyrec prepare")
+        assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+    def test_interrupted_and_resumed(self, run, demo, tmp_path, interrupt_in):
+        interrupt_in(3)
+        split = demo / "split"
+        options = (*self.SMALL, "-p", "anneal_steps=10", "--epochs", 5, "-q")
+        out, whole = tmp_path / "m", tmp_path / "whole"
+        checkpoint = tmp_path / "m.checkpoint"
+        result = run("train", "MultiVAE", split, "--out", out, *options)
+        assert result.code == 130
+        assert result.err == f"interrupted: {out} holds the model so far, --resume goes on\n"
+        assert f"written to {out}" in result.out
+        assert len(load_model(out).history["loss"]) == 2
+        assert checkpoint.exists()
+        interrupt_in(None)
+        result = run("train", "MultiVAE", split, "--out", out, *options, "--resume")
+        assert result.code == 0
+        assert result.out.startswith(f"continuing from {checkpoint}\n")
+        assert not checkpoint.exists()
+        result = run("train", "MultiVAE", split, "--out", whole, *options, "--resume")
+        assert result.out.startswith(f"there is no {whole}.checkpoint: training from the beginning")
+        test = Split.load(split).test_tr
+        resumed, undisturbed = load_model(out), load_model(whole)
+        for ours, theirs in zip(resumed.recommend(test), undisturbed.recommend(test), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        for name in ("loss", "beta", "ndcg@100"):
+            assert resumed.history[name] == undisturbed.history[name]
+
+    def test_interrupted_in_the_first_epoch(self, run, demo, tmp_path, interrupt_in):
+        interrupt_in(1)
+        options = (*self.SMALL, "--epochs", 5, "-q", "--json", "--resume")
+        result = run("train", "MultiVAE", demo / "split", "--out", tmp_path / "m", *options)
+        assert result.code == 130
+        assert result.err == f"interrupted: {tmp_path}/m holds the model so far\n"
+        found = json.loads(result.out)
+        assert (found["interrupted"], found["history"]) == (True, {})
+        assert load_model(tmp_path / "m").epoch == 0
+
+    def test_a_checkpoint_of_another_network(self, run, demo, tmp_path):
+        out, checkpoint = tmp_path / "m", tmp_path / "m.checkpoint"
+        run("train", "MultiVAE", demo / "split", "--out", checkpoint, *self.SMALL, "--epochs", 1)
+        before = checkpoint.read_bytes()
+        result = run("train", "MultiVAE", demo / "split", "--out", out, "--resume", "-q", "--json")
+        assert_error(result, "m.checkpoint", "network")
+        assert checkpoint.read_bytes() == before
+
+    def test_errors(self, run, demo, tmp_path, monkeypatch):
+        split, out = demo / "split", tmp_path / "m"
+        result = run("train", "VAE", split, "--out", out, *self.SMALL, "--device", "abacus")
+        assert_error(result, "device must be one that is there, got 'abacus'")
+        place = ("--plot", tmp_path / "no" / "p.png")
+        assert_error(run("train", "VAE", split, "--out", out, *place), "no does not exist")
+        result = run("train", "VAE", split, "--out", out, "--plot", split / "users.parquet")
+        assert_error(result, "--plot must not be a file of the data")
+        result = run("train", "VAE", split, "--out", out, "--plot", out)
+        assert_error(result, "--plot and --out must be two files")
+        rate = ("-p", "learning_rate=1e30", "--epochs", 3, "-q")
+        result = run("train", "MultiVAE", split, "--out", out, *self.SMALL, *rate)
+        assert_error(result, "in epoch")
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        result = run("train", "VAE", split, "--out", out, "--plot", tmp_path / "p.png")
+        assert result.code == 2
+        assert "pyrec[plot]" in result.err
 
 
 class TestEvaluate:
@@ -339,6 +553,7 @@ class TestCommand:
             pa.ArrowNotImplementedError("no such type"),
             polars.exceptions.ComputeError("bad cell"),
             MemoryError("too large"),
+            torch.OutOfMemoryError("the GPU is full"),
         ],
         ids=lambda error: type(error).__name__,
     )

@@ -307,6 +307,29 @@ class TestSparseLinear:
             assert torch.equal(gradient(out.sum(), weight)[0], torch.zeros(4, 3))
 
 
+class TestNormalizeRows:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_equals_plain_torch(self, dtype):
+        g = torch.Generator().manual_seed(0)
+        dense = torch.randn(300, 40, generator=g, dtype=dtype)
+        dense *= torch.rand(300, 40, generator=g) < 0.2
+        dense[[0, 7]] = 0
+        dense[3] *= 1e-18  # squares that are zero in float32
+        plain = dense.clone().requires_grad_()
+        expected = plain.double() / plain.double().norm(dim=1, keepdim=True).clamp(min=1e-300)
+        x = Csr.from_dense(dense)
+        torch.testing.assert_close(tensors.normalize_rows(x).dense(), expected.detach().to(dtype))
+        kept = dense.clone()
+        kept[3] = 0
+        x = Csr.from_dense(kept)
+        values = x.values.clone().requires_grad_()
+        ours = tensors.normalize_rows(x.with_values(values)).dense()
+        up = torch.randn(300, 40, generator=g, dtype=dtype)
+        own = gradient((ours * up).sum(), values)[0]
+        theirs = gradient((expected.to(dtype) * up).sum(), plain)[0][kept != 0]
+        assert_near(own, theirs)
+
+
 class TestMatrices:
     @pytest.mark.parametrize("n_items", [0, *SIZES])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])

@@ -56,6 +56,18 @@ template <class T> void bind_sparse_linear(py::module_& m) {
         },
         "indptr"_a, "indices"_a, "values"_a, "weights"_a.noconvert(), "out_grad"_a.noconvert(),
         "grad"_a.noconvert(), "n_threads"_a);
+    m.def(
+        "normalize_rows",
+        [](const py::array& indptr, const py::array& indices, const py::array_t<T>& values,
+           std::int64_t n_cols, const py::array_t<T>& out, int n_threads) {
+            const auto x = csr<T>(indptr, indices, values, n_cols, "x");
+            const auto o = vector<T>(out, "out");
+            require(o.size == x.indptr[x.rows], "out must have an entry for each of x");
+            threads(n_threads);
+            py::gil_scoped_release nogil;
+            normalize_rows(x, o, n_threads);
+        },
+        "indptr"_a, "indices"_a, "values"_a.noconvert(), "n_cols"_a, "out"_a.noconvert(), "n_threads"_a);
 }
 
 // (indptr, indices, values) of sparse rows, or a dense matrix.

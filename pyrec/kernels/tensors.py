@@ -26,6 +26,7 @@ __all__ = [
     "fast_float32",
     "fused_decoder_nll",
     "multinomial_nll",
+    "normalize_rows",
     "release",
     "sparse_linear",
     "zero_grad",
@@ -104,6 +105,21 @@ def sparse_linear(x: Csr, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     out: Tensor = _SparseLinear.apply(x.values, weight, x)
     return out if bias is None else out + bias
+
+
+def normalize_rows(x: Csr) -> Csr:
+    """Return `x` with every row divided by its L2 norm; rows of zeros stay as they are.
+
+    Differentiable in the values, then by torch operations.
+    """
+    if is_native(x.values) and not x.values.requires_grad:
+        values = torch.empty_like(x.values)
+        _core.normalize_rows(*parts(x, x.dtype), x.n_cols, array(values), n_threads())
+        return x.with_values(values)
+    squares = torch.segment_reduce(x.values.square(), "sum", offsets=x.indptr, initial=0)
+    # Not 0 before the root, whose derivative is infinite there.
+    norms = squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    return x.with_values(x.values / norms[x.rows()])
 
 
 @contextmanager

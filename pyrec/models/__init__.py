@@ -1,7 +1,52 @@
-"""The recommenders."""
+"""The recommenders.
 
-from pyrec.models.base import RecSysModel
-from pyrec.models.linear import EASE
-from pyrec.models.popularity import Popularity
+Names load when they are first used: EASE and Popularity need no torch.
+"""
 
-__all__ = ["EASE", "Popularity", "RecSysModel"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyrec.models.autoencoders import VAE, AETrainer, MultiDAE, MultiVAE, TorchNNTrainer
+    from pyrec.models.base import RecSysModel
+    from pyrec.models.linear import EASE
+    from pyrec.models.popularity import Popularity
+    from pyrec.models.standard_vae import StandardVAE
+
+_HOMES = {
+    "EASE": "pyrec.models.linear",
+    "VAE": "pyrec.models.autoencoders",
+    "AETrainer": "pyrec.models.autoencoders",
+    "MultiDAE": "pyrec.models.autoencoders",
+    "MultiVAE": "pyrec.models.autoencoders",
+    "Popularity": "pyrec.models.popularity",
+    "RecSysModel": "pyrec.models.base",
+    "StandardVAE": "pyrec.models.standard_vae",
+    "TorchNNTrainer": "pyrec.models.autoencoders",
+}
+
+__all__ = [
+    "EASE",
+    "VAE",
+    "AETrainer",
+    "MultiDAE",
+    "MultiVAE",
+    "Popularity",
+    "RecSysModel",
+    "StandardVAE",
+    "TorchNNTrainer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pyrec.models' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

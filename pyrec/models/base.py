@@ -202,12 +202,7 @@ def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array
     """Return `x` as CSR (see `as_csr`); a sampler's batches are stacked in their order, inputs only."""
     if isinstance(x, tuple):
         raise TypeError(f"{name} must be one matrix or a sampler, got a tuple of {len(x)}")
-    # Frames are iterable too, by their columns: `as_csr` says what to do with one.
-    is_data = is_sparse(x) or any(hasattr(x, a) for a in ("detach", "__arrow_c_stream__"))
-    is_batches = isinstance(x, Iterable) and not (
-        is_data or isinstance(x, (Interactions, Histories, np.ndarray))
-    )
-    if not is_batches:
+    if not gives_batches(x):
         return as_csr(x, n_items, name)
     rows = [
         as_csr(batch[0] if isinstance(batch, (tuple, list)) else batch, n_items, name)
@@ -218,6 +213,15 @@ def as_rows(x: Any, n_items: int | None = None, name: str = "x") -> sp.csr_array
     import scipy.sparse as sp
 
     return as_csr(sp.vstack(rows, format="csr"), n_items, name)
+
+
+def gives_batches(x: Any) -> bool:
+    """Whether `x` is a sampler or the like, and not data itself."""
+    # Frames are iterable too, by their columns: `as_csr` says what to do with one.
+    is_data = is_sparse(x) or any(hasattr(x, a) for a in ("detach", "to_csr", "__arrow_c_stream__"))
+    return isinstance(x, Iterable) and not (
+        is_data or isinstance(x, (Interactions, Histories, np.ndarray))
+    )
 
 
 def _rows_of(items: Any, rows: slice, n: int, name: str) -> Any:

@@ -91,8 +91,19 @@ def load_model(path: StrPath) -> RecSysModel:
     return model
 
 
-def load_into(model: RecSysModel, path: StrPath) -> dict[str, Any]:
+def load_into(
+    model: RecSysModel, path: StrPath, *, item_ids: NDArray[Any] | None = None
+) -> dict[str, Any]:
     """Restore ``model``, trained or not, from a file of its own class.
+
+    Parameters
+    ----------
+    model : RecSysModel
+        Left as it was when an error is raised, if its ``restore`` keeps to that.
+    path : path
+        The model's file.
+    item_ids : (n_items,) array, optional
+        What the file's item ids must be, where it has any.
 
     Returns
     -------
@@ -107,6 +118,9 @@ def load_into(model: RecSysModel, path: StrPath) -> dict[str, Any]:
     tensors, header = read_tensors(path, _FORMAT)
     if header.get("class") != type(model).__name__:
         raise ValueError(f"{path} holds a {header.get('class')}, not a {type(model).__name__}")
+    stored = decode_ids(_IDS, tensors)
+    if item_ids is not None and stored is not None and not np.array_equal(stored, item_ids):
+        raise ValueError(f"{path} holds a model of other items than those of the data")
     _restore(model, path, tensors, header)
     return dict(header["parameters"])
 

@@ -1,0 +1,69 @@
+"""Batches of 500 users of 20,108 items: the next rows of a shuffled epoch, with dropout where it says so."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import simulated
+
+from pyrec import kernels
+from pyrec.kernels.tensors import Csr
+from pyrec.layers import drop, normalize
+from pyrec.samplers import DataSampler
+
+ROWS, BATCHES = 500, 20
+
+
+@pytest.fixture(scope="module")
+def x():
+    return simulated("20M")[: ROWS * BATCHES]
+
+
+def take(sampler):
+    """All batches of an epoch: the last one to compare."""
+    for tr, _ in sampler:  # noqa: B007
+        pass
+    return tr
+
+
+def scipy(x, order):
+    for begin in range(0, len(order), ROWS):
+        batch = torch.from_numpy(x[order[begin : begin + ROWS]].toarray())
+    return batch
+
+
+@pytest.mark.benchmark(group="sampling 10,000 users, dense")
+@pytest.mark.parametrize("way", ["pyrec", "scipy"])
+def test_dense(measured, x, way):
+    order = kernels.shuffled_rows(x.shape[0], 0, 0)
+    sampler = DataSampler(x, batch_size=ROWS)
+
+    def pyrec():
+        sampler.epoch = 0
+        return take(sampler)
+
+    batch = measured(pyrec) if way == "pyrec" else measured(scipy, x, order)
+    np.testing.assert_array_equal(batch, x[order[-ROWS:]].toarray())
+
+
+@pytest.mark.benchmark(group="sampling 10,000 users, CSR with dropout")
+@pytest.mark.parametrize("way", ["pyrec", "scipy_torch"])
+def test_sparse(measured, x, way):
+    order = kernels.shuffled_rows(x.shape[0], 0, 0)
+    sampler = DataSampler(x, batch_size=ROWS, layout="csr")
+
+    def pyrec():
+        sampler.epoch = 0
+        for tr, _ in sampler:
+            batch = drop(normalize(tr), 0.5, training=True)
+        return batch
+
+    def scipy_torch():
+        """The non-zeros alone, as careful code would: rows by SciPy, then the same operations."""
+        for begin in range(0, len(order), ROWS):
+            rows = Csr.from_scipy(x[order[begin : begin + ROWS]])
+            batch = drop(normalize(rows), 0.5, training=True)
+        return batch
+
+    batch = measured({"pyrec": pyrec, "scipy_torch": scipy_torch}[way])
+    np.testing.assert_array_equal(batch.indices, x[order[-ROWS:]].indices)
+    assert 0.45 < (batch.values > 0).float().mean() < 0.55

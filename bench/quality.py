@@ -1,0 +1,250 @@
+"""Quality of the models on real data, mean and spread over seeds; the settings stand below.
+
+    python bench/quality.py ncf|strong|standard DATA [--seeds 3]
+
+DATA is a folder with ``ml-1m/ratings.parquet`` and ``ml-1m/ncf/{train,test}.parquet``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import scipy.sparse as sp
+
+from pyrec import kernels, read_interactions
+from pyrec.callbacks import EarlyStopping
+from pyrec.data import Interactions, strong_generalization
+from pyrec.evaluation import evaluate
+from pyrec.metrics import summarize
+from pyrec.models import EASE, MultiDAE, MultiVAE, Popularity, StandardVAE
+from pyrec.nets import MultiDAE_net, MultiVAE_net
+
+NCF = {
+    "latent": 200,
+    "dropout": 0.5,
+    "lam": 0.0,
+    "weight_decay": 0.0,
+    "learning_rate": 1e-3,
+    "batch_size": 500,
+    "num_epochs": 200,
+    "patience": 20,
+    "metric": "ndcg@10",
+}
+STRONG = {
+    "heldout": 600,
+    "ease": {"lam": 500.0},
+    "dae": {"hidden": [], "latent": 200, "dropout": 0.5, "lam": 0.0, "learning_rate": 1e-3},
+    "vae": {
+        "hidden": [],
+        "latent": 200,
+        "dropout": 0.5,
+        "beta": 0.2,
+        "anneal_steps": 1000,
+        "learning_rate": 1e-3,
+    },
+    "batch_size": 250,
+    "num_epochs": 200,
+    "patience": 25,
+    "metric": "ndcg@100",
+}
+STANDARD = {
+    "heldout": 600,
+    "n_epochs": 100,
+    "batch_size": 100,
+    "annealing_epochs": 200,
+    "anneal_cap": 1.0,
+}
+
+Result = dict[str, float]
+
+
+def ncf(data: Path, seed: int) -> dict[str, Result]:
+    """Mult-DAE [I-200-I] on the split of He et al. 2017: a user's last item among its 99 negatives.
+
+    One training item a user, drawn at random, is held out to choose the number of epochs; then the model is
+    trained on everything for so many.
+    """
+    folder = data / "ml-1m" / "ncf"
+    train = read_interactions(folder / "train.parquet")
+    given, held = one_out(train.matrix, seed)
+    fit = {k: NCF[k] for k in ("batch_size",)} | {"seed": seed, "verbose": 0}
+
+    def model() -> MultiDAE:
+        net = MultiDAE_net([NCF["latent"], train.n_items], dropout=NCF["dropout"], seed=seed)
+        kept = {k: NCF[k] for k in ("lam", "learning_rate", "weight_decay")}
+        return MultiDAE(net, **kept)
+
+    trial = model()
+    stop = EarlyStopping(NCF["metric"], patience=NCF["patience"])
+    trial.train(
+        given,
+        (given, held),
+        NCF["metric"],
+        num_epochs=NCF["num_epochs"],
+        callbacks=[stop],
+        **fit,
+    )
+    epochs = 1 + int(np.nanargmax(trial.history[NCF["metric"]]))
+    final = model()
+    final.train(train, num_epochs=epochs, **fit)
+    return {
+        "MultiDAE": {**among_negatives(final, train, folder / "test.parquet"), "epochs": epochs}
+    }
+
+
+def one_out(x: sp.csr_array, seed: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """Split off one interaction a user."""
+    drawn = np.random.default_rng(seed).integers(0, np.diff(x.indptr)) + x.indptr[:-1]
+    held = x.copy()
+    held.data = np.zeros_like(x.data)
+    held.data[drawn] = 1
+    held.eliminate_zeros()
+    return x - held, held
+
+
+def among_negatives(model: MultiDAE, data: Interactions, path: Path) -> Result:
+    """Rank each user's positive among the negatives that the split comes with."""
+    test = pq.read_table(path).to_pydict()
+    place = {item: number for number, item in enumerate(data.items)}
+    row = {user: number for number, user in enumerate(data.users)}
+
+    def lists(items: list[list[int]]) -> sp.csr_array:
+        # An item that nobody has in training is in no model: it ranks behind all others.
+        known = [
+            (row[u], place[i])
+            for u, own in zip(test["user_id"], items, strict=True)
+            for i in own
+            if i in place
+        ]
+        rows, columns = np.array(known).T
+        ones = np.ones(len(rows), np.float32)
+        return sp.csr_array((ones, (rows, columns)), shape=data.matrix.shape)
+
+    positives = lists([[item] for item in test["item_id"]])
+    among = lists([[p, *n] for p, n in zip(test["item_id"], test["negatives"], strict=True)])
+    best = model.recommend(data, 10, allow=among, remove_seen=False)
+    values = kernels.ranking(best.items, positives, ["hit@10", "ndcg@10"])
+    return {name: float(np.nansum(v)) / data.n_users for name, v in values.items()}
+
+
+def likes(data: Path) -> Interactions:
+    """MovieLens-1M as in the Mult-VAE paper: ratings of 4 and more, users with 5 or more of them."""
+    return read_interactions(data / "ml-1m" / "ratings.parquet", min_rating=4).filter(min_user=5)
+
+
+def strong(data: Path, seed: int) -> dict[str, Result]:
+    """Held-out users: EASE, Mult-DAE, Mult-VAE and popularity."""
+    split = strong_generalization(likes(data), heldout=STRONG["heldout"], seed=seed)
+    n, valid = split.train.n_items, (split.valid_tr, split.valid_te)
+    dae, vae = STRONG["dae"], STRONG["vae"]
+    models = {
+        "Popularity": Popularity(),
+        "EASE": EASE(**STRONG["ease"]),
+        "MultiDAE": MultiDAE(
+            MultiDAE_net([dae["latent"], *dae["hidden"], n], dropout=dae["dropout"], seed=seed),
+            lam=dae["lam"],
+            learning_rate=dae["learning_rate"],
+        ),
+        "MultiVAE": MultiVAE(
+            MultiVAE_net([vae["latent"], *vae["hidden"], n], dropout=vae["dropout"], seed=seed),
+            beta=vae["beta"],
+            anneal_steps=vae["anneal_steps"],
+            learning_rate=vae["learning_rate"],
+        ),
+    }
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in models.items():
+            options = {}
+            if name.startswith("Multi"):
+                options = {
+                    "valid_data": valid,
+                    "valid_metric": STRONG["metric"],
+                    "num_epochs": STRONG["num_epochs"],
+                    "best_path": Path(folder) / name,
+                    "batch_size": STRONG["batch_size"],
+                    "callbacks": [EarlyStopping(STRONG["metric"], patience=STRONG["patience"])],
+                    "seed": seed,
+                    "verbose": 0,
+                }
+            model.train(split.train, **options)
+            results[name] = held_out(model, split)
+            if options:
+                results[name]["epochs"] = 1 + int(np.nanargmax(model.history[STRONG["metric"]]))
+    return results
+
+
+def standard(data: Path, seed: int) -> dict[str, Result]:
+    """StandardVAE: beta 1, and the beta at which an annealed training was best on validation."""
+    split = strong_generalization(likes(data), heldout=STANDARD["heldout"], seed=seed)
+    valid = (split.valid_tr.matrix, split.valid_te.matrix)
+    x_valid = valid[0] + valid[1]
+
+    def fitted(epochs: int, **options: float) -> StandardVAE:
+        n_users, n_items = split.train.matrix.shape
+        model = StandardVAE(
+            n_users,
+            n_items,
+            n_epochs=epochs,
+            batch_size=STANDARD["batch_size"],
+            seed=seed,
+            verbose=0,
+            **options,
+        )
+        model.fit(split.train, x_valid, *valid)
+        return model
+
+    annealed = fitted(
+        STANDARD["annealing_epochs"], annealing=True, anneal_cap=STANDARD["anneal_cap"]
+    )
+    beta = annealed.get_optimal_beta()
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            f"StandardVAE, {name}": {
+                **held_out(
+                    fitted(STANDARD["n_epochs"], beta=value, save_path=f"{folder}/{name}"), split
+                ),
+                "beta": value,
+            }
+            for name, value in (("beta 1", 1.0), ("best beta", beta))
+        }
+
+
+def held_out(model: Popularity | EASE | MultiDAE | StandardVAE, split) -> Result:
+    names = ["ndcg@100", "recall@20", "recall@50"]
+    values = summarize(evaluate(model, (split.test_tr, split.test_te), names))
+    return {name: value.mean for name, value in values.items()}
+
+
+JOBS: dict[str, Callable[[Path, int], dict[str, Result]]] = {
+    "ncf": ncf,
+    "strong": strong,
+    "standard": standard,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    runs = []
+    for seed in range(options.seeds):
+        runs.append(JOBS[options.job](options.data, seed))
+        print(f"seed {seed}: {runs[-1]}", flush=True)
+    for name, first in runs[0].items():
+        for metric in first:
+            values = np.array([run[name][metric] for run in runs])
+            print(
+                f"{name:24} {metric:10} {values.mean():.4f} ± {values.std(ddof=1) if len(values) > 1 else 0:.4f}"
+            )
+
+
+if __name__ == "__main__":
+    main()

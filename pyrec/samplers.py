@@ -1,0 +1,208 @@
+"""Training data in batches: every row once a pass, in an order that seed and epoch decide."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyrec import kernels
+from pyrec.data import Interactions, as_csr
+from pyrec.data.randomness import check_seed
+from pyrec.kernels.tensors import Csr
+from pyrec.layers import Batch
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+
+__all__ = ["DataSampler", "Sampler"]
+
+LAYOUTS = ("dense", "csr")
+
+
+class Sampler:
+    """Abstract base class of what gives training data in batches; iterating it is one pass.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the next pass, which decides its order. Training sets it.
+    """
+
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        """Return the number of batches in a pass."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement __len__")
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Start a pass: an iterator over pairs of inputs and targets; targets may be None."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement __iter__")
+
+
+class DataSampler(Sampler):
+    """Gives the rows of a matrix in batches, and the same rows of a second matrix as targets.
+
+    Parameters
+    ----------
+    sparse_data_tr : (n_users, n_items) Interactions, Histories, SciPy sparse, dense array or tensor
+        Inputs.
+    sparse_data_te : likewise, optional
+        Targets, row by row. None means that the inputs are the targets, and gives None.
+    batch_size : int, default 1
+        Rows a batch. The last batch of a pass holds what is left; a batch size beyond the number of
+        rows gives one batch.
+    shuffle : bool, default True
+        False gives the rows in their own order.
+    layout : "dense" or "csr"
+        Whether batches are (rows, n_items) float32 tensors or `Csr`. The networks take both with
+        the same results; `Csr` is quicker.
+    seed : int, default 0
+        The order of a pass is a function of the number of rows, the seed and `epoch` alone.
+
+    Attributes
+    ----------
+    sparse_data_tr, sparse_data_te : csr_array
+        In canonical form (see `pyrec.data.as_csr`); `sparse_data_te` may be None.
+    batch_size, shuffle, layout, seed
+        See the parameters.
+    epoch : int
+        Number of the next pass, from 0. A pass adds 1 as it starts.
+
+    Raises
+    ------
+    ValueError
+        A batch size below 1, an unknown layout, no rows, or two matrices of different shapes, users
+        or items.
+
+    Notes
+    -----
+    Memory of a dense batch is used again once nothing refers to the batch any more: a loop needs
+    two batches of memory, and every batch that is kept stays as it was given.
+    """
+
+    def __init__(
+        self,
+        sparse_data_tr: Any,
+        sparse_data_te: Any = None,
+        batch_size: int = 1,
+        shuffle: bool = True,
+        *,
+        layout: str = "dense",
+        seed: int = 0,
+    ) -> None:
+        if (
+            isinstance(batch_size, bool)
+            or not isinstance(batch_size, (int, np.integer))
+            or batch_size < 1
+        ):
+            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        tr = as_csr(sparse_data_tr, name="sparse_data_tr")
+        te = None if sparse_data_te is None else as_csr(sparse_data_te, name="sparse_data_te")
+        if te is not None and te.shape != tr.shape:
+            raise ValueError(
+                f"sparse_data_te must have the shape of sparse_data_tr, {tr.shape}, got {te.shape}"
+            )
+        _check_ids(sparse_data_tr, sparse_data_te)
+        if tr.shape[0] == 0:
+            raise ValueError("sparse_data_tr has no rows")
+        self.sparse_data_tr: sp.csr_array = tr
+        self.sparse_data_te: sp.csr_array | None = te
+        self.batch_size = int(batch_size)
+        self.shuffle = bool(shuffle)
+        self.layout = layout
+        self.seed = check_seed(seed)
+        self.epoch = 0
+        self._tr = kernels.RowSampler(tr)
+        self._te = None if te is None else kernels.RowSampler(te)
+
+    def __len__(self) -> int:
+        """Return the number of batches in a pass."""
+        return math.ceil(self.sparse_data_tr.shape[0] / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
+        """Start a pass: an iterator over pairs (tr, te) of batches."""
+        n = self.sparse_data_tr.shape[0]
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = kernels.shuffled_rows(n, self.seed, epoch) if self.shuffle else np.arange(n)
+        return self._batches(order)
+
+    def _batches(self, order: NDArray[np.int64]) -> Iterator[tuple[Batch, Batch | None]]:
+        tr, te = self._reader(self._tr), None if self._te is None else self._reader(self._te)
+        for begin in range(0, len(order), self.batch_size):
+            rows = order[begin : begin + self.batch_size]
+            # No name here may hold a batch: its memory would never be free.
+            yield tr.read(rows), None if te is None else te.read(rows)
+
+    def _reader(self, rows: kernels.RowSampler) -> _Dense | _Sparse:
+        n, m = self.sparse_data_tr.shape
+        if self.layout == "csr":
+            return _Sparse(rows, m)
+        return _Dense(rows, min(n, self.batch_size), m)
+
+
+def _check_ids(tr: Any, te: Any) -> None:
+    """Row and column numbers of two Interactions must mean the same users and items."""
+    if isinstance(tr, Interactions) and isinstance(te, Interactions):
+        for name in ("users", "items"):
+            if not np.array_equal(getattr(tr, name), getattr(te, name)):
+                raise ValueError(
+                    f"sparse_data_te must have the {name} of sparse_data_tr, in the same order"
+                )
+
+
+class _Sparse:
+    def __init__(self, sampler: kernels.RowSampler, n_items: int) -> None:
+        self._sampler, self._n_items = sampler, n_items
+
+    def read(self, rows: NDArray[np.int64]) -> Csr:
+        indptr, indices, values = map(torch.from_numpy, self._sampler.rows(rows))
+        return Csr(indptr, indices, values, self._n_items)
+
+
+class _Dense:
+    """Reads into memory that no earlier batch uses any more."""
+
+    def __init__(self, sampler: kernels.RowSampler, height: int, n_items: int) -> None:
+        self._sampler, self._shape = sampler, (height, n_items)
+        # Two, because a loop holds one batch while it asks for the next.
+        self._buffers: list[_Buffer] = []
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        view = self._free_buffer().lend(len(rows))
+        self._sampler.dense(rows, view)
+        return torch.from_numpy(view)
+
+    def _free_buffer(self) -> _Buffer:
+        for buffer in self._buffers:
+            if buffer.is_free():
+                return buffer
+        self._buffers = [*self._buffers[-1:], _Buffer(self._shape)]
+        return self._buffers[-1]
+
+
+class _Buffer:
+    """Memory, and a weak reference to the view that was lent of it.
+
+    A tensor made of the view, and all that shares its memory, keeps the view alive.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self._memory = np.empty(shape, np.float32)
+        self._lent: weakref.ref[NDArray[np.float32]] | None = None
+
+    def is_free(self) -> bool:
+        return self._lent is None or self._lent() is None
+
+    def lend(self, n: int) -> NDArray[np.float32]:
+        view = self._memory[:n]
+        self._lent = weakref.ref(view)
+        return view
