@@ -70,8 +70,6 @@ def topk_factors(
     allow: Lists,
     items: I32,
     best: F32,
-    blas: Mapping[str, Any],
-    lapack: Mapping[str, Any],
     n_threads: int,
 ) -> None: ...
 def ranking(

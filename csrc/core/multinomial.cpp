@@ -51,13 +51,18 @@ PYREC_INLINE const float* block_of(const Bf16* x, const std::uint8_t* mask, std:
     return buffer;
 }
 
-// Keeps exp(logits - shift) in `exps`, one shift a block, unless `exps` is null.
+// Keeps exp(logits - shift) in `exps`, one shift a block, unless `exps` is null. Fetches the row `next`
+// meanwhile, unless it is null: this pass computes, that row's would wait for memory.
 template <class S, class T> PYREC_INLINE LogSumExp log_sum_exp(const S* logits, const std::uint8_t* mask,
-                                                               std::int64_t n, T* exps, T* shifts) {
+                                                               std::int64_t n, const S* next, T* exps,
+                                                               T* shifts) {
     alignas(64) T buffer[kBlock];
     LogSumExp total{kNothing<double>, 0.0};
     for (std::int64_t begin = 0; begin < n; begin += kBlock) {
         const std::int64_t size = std::min(kBlock, n - begin);
+        if (next)
+            for (std::int64_t j = begin; j < begin + size; j += 64 / static_cast<std::int64_t>(sizeof(S)))
+                __builtin_prefetch(next + j, 0, 2);
         const T* x = block_of(logits + begin, mask ? mask + begin : nullptr, size, buffer);
         T max = kNothing<T>;
 #pragma omp simd reduction(max : max)
@@ -105,15 +110,12 @@ template <class S, class T> PYREC_INLINE void softmax_gradient(const S* logits, 
         if (mask[j]) narrow(T{0}, grad[j]);
 }
 
-// The same from what log_sum_exp kept: no second exponential. Meanwhile the next row is fetched.
-template <class S, class T>
-PYREC_INLINE void kept_gradient(const T* exps, const T* shifts, const std::uint8_t* mask, const T* x,
-                                std::int64_t n, T lse, T k, T scale, const S* next, S* grad) {
+// The same from what log_sum_exp kept: no second exponential.
+template <class S, class T> PYREC_INLINE void kept_gradient(const T* exps, const T* shifts,
+                                                            const std::uint8_t* mask, const T* x,
+                                                            std::int64_t n, T lse, T k, T scale, S* grad) {
     for (std::int64_t begin = 0; begin < n; begin += kBlock) {
         const std::int64_t end = std::min(begin + kBlock, n);
-        if (next)
-            for (std::int64_t j = begin; j < end; j += 64 / static_cast<std::int64_t>(sizeof(S)))
-                __builtin_prefetch(next + j, 0, 2);
         const T factor = k * std::exp(shifts[begin / kBlock] - lse);
         if (x) {
 #pragma omp simd
@@ -129,17 +131,17 @@ PYREC_INLINE void kept_gradient(const T* exps, const T* shifts, const std::uint8
 
 // The passes for each type, multiversioned: attributes cannot be put on templates.
 #define PYREC_LEAVES(CLONES, S, T)                                                                          \
-    CLONES LogSumExp lse_leaf(const S* logits, const std::uint8_t* mask, std::int64_t n, T* exps,           \
-                              T* shifts) {                                                                  \
-        return log_sum_exp<S, T>(logits, mask, n, exps, shifts);                                            \
+    CLONES LogSumExp lse_leaf(const S* logits, const std::uint8_t* mask, std::int64_t n, const S* next,     \
+                              T* exps, T* shifts) {                                                         \
+        return log_sum_exp<S, T>(logits, mask, n, next, exps, shifts);                                      \
     }                                                                                                       \
     CLONES void gradient_leaf(const S* logits, const std::uint8_t* mask, const T* x, std::int64_t n, T lse, \
                               T k, T scale, S* grad) {                                                      \
         softmax_gradient<S, T>(logits, mask, x, n, lse, k, scale, grad);                                    \
     }                                                                                                       \
     CLONES void kept_leaf(const T* exps, const T* shifts, const std::uint8_t* mask, const T* x,             \
-                          std::int64_t n, T lse, T k, T scale, const S* next, S* grad) {                    \
-        kept_gradient<S, T>(exps, shifts, mask, x, n, lse, k, scale, next, grad);                           \
+                          std::int64_t n, T lse, T k, T scale, S* grad) {                                   \
+        kept_gradient<S, T>(exps, shifts, mask, x, n, lse, k, scale, grad);                                 \
     }
 PYREC_LEAVES(PYREC_CLONES, float, float)
 PYREC_LEAVES(PYREC_CLONES, Bf16, float)
@@ -199,11 +201,11 @@ template <class T> struct Kept {
 template <class S, class T> T in_place_row(S* row, const Targets<T>& x, const std::uint8_t* mask,
                                            std::int64_t b, T scale, const S* next, Kept<T>& kept) {
     T *const exps = kept.exps.data(), *const shifts = kept.shifts.data();
-    const double lse = lse_leaf(row, mask, x.cols, exps, shifts).value();
+    const double lse = lse_leaf(row, mask, x.cols, next, exps, shifts).value();
     const T loss = loss_of<S, T>(row, x, mask, b, lse), low = static_cast<T>(lse);
     const T k = static_cast<T>(scale * total_of(x, mask, b));
     const T* dense = x.indptr ? nullptr : x.values + b * x.cols;
-    kept_leaf(exps, shifts, mask, dense, x.cols, low, k, scale, next, row);
+    kept_leaf(exps, shifts, mask, dense, x.cols, low, k, scale, row);
     if (x.indptr)
         for_targets(x, mask, b, [&](std::int64_t j, T count) {
             narrow(k * std::exp(shifts[j / kBlock] - low) * exps[j] - scale * count, row[j]);
@@ -219,8 +221,10 @@ template <class S, class T> void multinomial_forward(Matrix<const S> logits, con
     parallel_for(logits.rows, rows_of_task(logits.rows, n_threads), n_threads,
                  [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t b = begin; b < end; ++b) {
-                         const double value =
-                             lse_leaf(logits.row(b), mask.row(b), x.cols, nullptr, nullptr).value();
+                         const double value = lse_leaf(logits.row(b), mask.row(b), x.cols,
+                                                       b + 1 < end ? logits.row(b + 1) : nullptr,
+                                                       static_cast<T*>(nullptr), static_cast<T*>(nullptr))
+                                                  .value();
                          loss[b] = loss_of(logits.row(b), x, mask.row(b), b, value);
                          lse[b] = static_cast<T>(value);
                      }

@@ -1,9 +1,13 @@
 #include "core/topk.h"
 
 #include <algorithm>
+#include <memory>
+#include <mutex>
+#include <utility>
 #include <vector>
 
 #include "core/parallel.h"
+#include "core/product.h"
 #include "core/select.h"
 #include "core/sparse_linear.h"
 
@@ -12,21 +16,48 @@ namespace {
 
 constexpr std::int64_t kRows = 64;  // a task: enough to forget the cost of its working space
 
-// Scores of a task of topk_factors: enough rows that packing the item factors costs little, few
-// enough that the scores of two threads stay in the last-level cache until they are selected from.
-constexpr std::int64_t kBlockScores = 2 << 20;
+// Scores of a task of topk_factors: users enough that the items' panels, read from memory once a
+// task, cost little; few enough that the scores stay near until they are selected from.
+constexpr std::int64_t kBlockScores = 8 << 18, kLeastUsers = 16;
 
-// s = h[begin..end] * itemsᵀ + beta * s. BLAS counts columns first: it sees everything transposed.
-void multiply(Matrix<const float> h, std::int64_t begin, std::int64_t end, Matrix<const float> items,
-              float beta, float* s, const Blas<float>& blas) {
-    int m = static_cast<int>(items.rows), n = static_cast<int>(end - begin), r = static_cast<int>(h.cols);
-    if (m == 0 || n == 0) return;
-    char yes = 'T', no = 'N';
-    float one = 1.0f;
-    int ld = std::max(1, r);
-    blas.gemm(&yes, &no, &m, &n, &r, &one, const_cast<float*>(items.data), &ld,
-              const_cast<float*>(h.row(begin)), &ld, &beta, s, &m);
-}
+// Working space of tasks: as many buffers as threads ever work at the same time. A buffer a task
+// would be mapped anew each time, which takes as long as to fill it.
+class Space {
+  public:
+    explicit Space(std::int64_t size) : size_(static_cast<std::size_t>(size)) {}
+
+    std::unique_ptr<float[]> take() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (free_.empty()) return std::unique_ptr<float[]>(new float[size_]);
+        auto buffer = std::move(free_.back());
+        free_.pop_back();
+        return buffer;
+    }
+
+    void give(std::unique_ptr<float[]> buffer) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        free_.push_back(std::move(buffer));
+    }
+
+  private:
+    std::size_t size_;
+    std::mutex mutex_;
+    std::vector<std::unique_ptr<float[]>> free_;
+};
+
+// A buffer of a Space for as long as a task needs it.
+class Lease {
+  public:
+    explicit Lease(Space& space) : space_(space), buffer_(space.take()) {}
+    ~Lease() { space_.give(std::move(buffer_)); }
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    float* get() const { return buffer_.get(); }
+
+  private:
+    Space& space_;
+    std::unique_ptr<float[]> buffer_;
+};
 
 }  // namespace
 
@@ -57,22 +88,20 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
 
 void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,
                   const Candidates& candidates, Matrix<std::int32_t> best_items, Matrix<float> best,
-                  const Blas<float>& blas, int n_threads) {
+                  int n_threads) {
     if (best_items.cols == 0) return;
-    const std::int64_t block =
-        std::max<std::int64_t>(16, kBlockScores / std::max<std::int64_t>(1, items.rows));
+    const PackedItems packed(items, bias, n_threads);
+    const std::int64_t block = std::max(kLeastUsers, kBlockScores / std::max<std::int64_t>(1, items.rows));
+    Space space(packed.padded(std::min(block, h.rows)) * packed.stride());
     parallel_for(h.rows, block, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        std::vector<float> scores(static_cast<std::size_t>((end - begin) * items.rows));
-        float* const s = scores.data();
-        if (bias.data)
-            for (std::int64_t b = begin; b < end; ++b)
-                std::copy(bias.data, bias.data + bias.size, s + (b - begin) * items.rows);
-        multiply(h, begin, end, items, bias.data ? 1.0f : 0.0f, s, blas);
+        const Lease scores(space);
+        std::vector<float> packed_users;
+        packed.multiply(h, begin, end, scores.get(), packed_users);
         Selector selector(items.rows, best_items.cols);
         for (std::int64_t b = begin; b < end; ++b) {
-            const float* row = s + (b - begin) * items.rows;
-            selector.select(row, candidates, b, b + 1 < end ? row + items.rows : nullptr, best_items.row(b),
-                            best.row(b));
+            const float* row = scores.get() + (b - begin) * packed.stride();
+            selector.select(row, candidates, b, b + 1 < end ? row + packed.stride() : nullptr,
+                            best_items.row(b), best.row(b));
         }
     });
 }

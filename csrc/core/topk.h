@@ -1,5 +1,4 @@
 #pragma once
-#include "core/blas.h"
 #include "core/view.h"
 
 namespace pyrec {
@@ -22,11 +21,10 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
                         int n_threads);
 
-// The same for the scores  h * itemsᵀ + bias, in blocks of rows that depend on the number of items
-// alone. A task multiplies its block on one thread of BLAS (limit BLAS to one thread meanwhile), so
-// the bits are the same for any n_threads. Memory: a block of scores a thread.
+// The same for the scores  h * itemsᵀ + bias (see PackedItems), in blocks of users. Memory: a copy of
+// the item factors, and a block of scores a thread: 5 MiB, or 16 users where these are more.
 void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,
                   const Candidates& candidates, Matrix<std::int32_t> best_items, Matrix<float> best,
-                  const Blas<float>& blas, int n_threads);
+                  int n_threads);
 
 }  // namespace pyrec

@@ -50,8 +50,7 @@ void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, 
 
 void bind_topk_factors(const py::array& h, const py::array& factors, const py::object& bias,
                        const py::object& seen, const py::object& deny, const py::object& allow,
-                       const py::array& items, const py::array& best, const py::dict& blas,
-                       const py::dict& lapack, int n_threads) {
+                       const py::array& items, const py::array& best, int n_threads) {
     const auto u = matrix<const float>(h, "h");
     const auto v = matrix<const float>(factors, "items");
     require(u.cols == v.cols, "h and items must have the same rank, got " + std::to_string(u.cols) + " and " +
@@ -63,10 +62,9 @@ void bind_topk_factors(const py::array& h, const py::array& factors, const py::o
     const Candidates candidates{item_lists(seen, u.rows, v.rows, "seen"),
                                 item_lists(deny, u.rows, v.rows, "deny"),
                                 item_lists(allow, u.rows, v.rows, "allow")};
-    const Blas<float> routines = borrow<float>(blas, lapack);
     threads(n_threads);
     py::gil_scoped_release nogil;
-    topk_factors(u, v, o, candidates, i, b, routines, n_threads);
+    topk_factors(u, v, o, candidates, i, b, n_threads);
 }
 
 void bind_ranking(const py::array& items, const py::array& indptr, const py::array& indices,
@@ -106,7 +104,7 @@ void bind_rankings(py::module_& m) {
     m.def("topk_dense_weights", &bind_topk_dense_weights, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
           "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
     m.def("topk_factors", &bind_topk_factors, "h"_a, "factors"_a, "bias"_a, "seen"_a, "deny"_a, "allow"_a,
-          "items"_a, "best"_a, "blas"_a, "lapack"_a, "n_threads"_a);
+          "items"_a, "best"_a, "n_threads"_a);
     m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a, "out"_a,
           "n_threads"_a);
 }

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 from pyrec import _core
 from pyrec.data.csr import as_csr, is_sparse
 from pyrec.kernels.arrays import dense_weights, describe, parts
-from pyrec.kernels.threads import blas_threads
 from pyrec.kernels.threads import n_threads as resolve_threads
 
 if TYPE_CHECKING:
@@ -140,11 +139,9 @@ def topk_factors(
 
     Notes
     -----
-    Memory: 8 MiB of scores a thread (16 rows, where these are more). Blocks of rows are multiplied
-    by single-threaded BLAS and depend on m alone: the same bits for any number of threads.
+    Memory: a copy of the item factors, and 5 MiB of scores a thread (16 rows, where these are
+    more). Each score is summed in the order of its factors: the same bits for any number of threads.
     """
-    from scipy.linalg import cython_blas, cython_lapack
-
     u, v = (np.ascontiguousarray(a, dtype=np.float32) for a in (h, items))
     for name, factors in (("h", u), ("items", v)):
         if factors.ndim != 2:
@@ -152,9 +149,7 @@ def topk_factors(
     b = None if bias is None else np.ascontiguousarray(bias, dtype=np.float32)
     result = _empty_result(len(u), k)
     lists = _candidates(seen, deny, allow, len(v))
-    borrowed = cython_blas.__pyx_capi__, cython_lapack.__pyx_capi__
-    with blas_threads(1):
-        _core.topk_factors(u, v, b, *lists, *result, *borrowed, resolve_threads(n_threads))
+    _core.topk_factors(u, v, b, *lists, *result, resolve_threads(n_threads))
     return result
 
 

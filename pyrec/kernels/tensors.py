@@ -293,7 +293,9 @@ def _add_products(
     else:
         grad_w.addmm_(g.t(), h)
     if grad_b is not None:
-        grad_b += g.sum(0, dtype=grad_b.dtype)
+        # A product: torch's sum of bfloat16 columns takes eight times as long.
+        ones = torch.ones(len(g), dtype=g.dtype, device=g.device)
+        grad_b += torch.mv(g.t(), ones)
 
 
 def _check_target(target: Tensor | Csr, shape: tuple[int, ...]) -> None:
