@@ -10,7 +10,7 @@ from pyrec.kernels.tensors import Csr
 from pyrec.layers import drop, normalize
 from pyrec.samplers import DataSampler
 
-ROWS, BATCHES = 500, 20
+ROWS, BATCHES = 500, 100
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def scipy(x, order):
     return batch
 
 
-@pytest.mark.benchmark(group="sampling 10,000 users, dense")
+@pytest.mark.benchmark(group="sampling 50,000 users, dense")
 @pytest.mark.parametrize("way", ["pyrec", "scipy"])
 def test_dense(measured, x, way):
     order = kernels.shuffled_rows(x.shape[0], 0, 0)
@@ -45,7 +45,7 @@ def test_dense(measured, x, way):
     np.testing.assert_array_equal(batch, x[order[-ROWS:]].toarray())
 
 
-@pytest.mark.benchmark(group="sampling 10,000 users, CSR with dropout")
+@pytest.mark.benchmark(group="sampling 50,000 users, CSR with dropout")
 @pytest.mark.parametrize("way", ["pyrec", "scipy_torch"])
 def test_sparse(measured, x, way):
     order = kernels.shuffled_rows(x.shape[0], 0, 0)

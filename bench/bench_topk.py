@@ -71,10 +71,10 @@ def test_dense_weights(measured, way):
     )
 
 
-@pytest.mark.benchmark(group="factors of rank 128: 4,000 users to top-100")
+@pytest.mark.benchmark(group="factors of rank 128: 8,192 users to top-100")
 @pytest.mark.parametrize("way", ["pyrec", "numpy_torch"])
 def test_factors(measured, way):
-    x = simulated("20M")[:4000]
+    x = simulated("20M")[:8192]
     rng = np.random.default_rng(0)
     h, factors = (rng.standard_normal((n, 128), np.float32) for n in x.shape)
 

@@ -53,8 +53,8 @@ def run_steps(benchmark, step, batches):
     rest = iter(batches[2:])
     benchmark.pedantic(lambda: losses.append(step(next(rest))), rounds=STEPS)
     assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
-    return losses
+    # Of an interaction: batches differ in size.
+    assert losses[-1] / batches[-1].nnz < losses[0] / batches[0].nnz
 
 
 @pytest.mark.benchmark(group="Mult-VAE step of 500 users")
@@ -125,10 +125,10 @@ def model():
     return model
 
 
-@pytest.mark.benchmark(group="Mult-VAE: 2,000 histories to top-100")
+@pytest.mark.benchmark(group="Mult-VAE: 8,192 histories to top-100")
 @pytest.mark.parametrize("way", ["pyrec", "torch"])
 def test_recommend(measured, model, way):
-    x = simulated("20M")[-2000:]
+    x = simulated("20M")[-8192:]
 
     @torch.no_grad()
     def plain(x):

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyrec.kernels.tensors import Csr, normalize_rows, sparse_linear
+from pyrec.kernels import tensors
+from pyrec.kernels.tensors import Csr
 
 __all__ = [
     "Batch",
@@ -51,7 +52,7 @@ class SparseLinear(nn.Module):
     def forward(self, x: Batch) -> Tensor:
         """Return (n, out_features) of `x`, (n, in_features)."""
         if isinstance(x, Csr):
-            return sparse_linear(x, self.weight, self.bias)
+            return tensors.sparse_linear(x, self.weight, self.bias)
         return F.linear(x, self.weight.T, self.bias)
 
     def extra_repr(self) -> str:
@@ -95,14 +96,14 @@ def normalize(x: Batch) -> Batch:
     """Return `x` with every row divided by its L2 norm; rows of zeros stay as they are."""
     if not isinstance(x, Csr):
         return F.normalize(x)
-    return normalize_rows(x)
+    return tensors.normalize_rows(x)
 
 
 def drop(x: Batch, share: float, training: bool) -> Batch:
     """Return `x` after dropout of its non-zeros, a `share` of which is left out in training."""
     if not isinstance(x, Csr):
         return F.dropout(x, share, training)
-    return x.with_values(F.dropout(x.values, share, training))
+    return tensors.drop(x, share) if training and share else x
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pyrec import nets
-from pyrec.kernels.tensors import Csr, Logits
+from pyrec.kernels.tensors import Csr, Logits, drop
 from pyrec.layers import SparseLinear
 
 ITEMS = 11
@@ -126,7 +126,8 @@ class TestEveryNet:
         with torch.random.fork_rng():
             torch.manual_seed(7)
             if share:
-                input_keep[x != 0] = F.dropout(torch.ones(int((x != 0).sum())), share)
+                ones = Csr.from_dense((x != 0).float())
+                input_keep[x != 0] = drop(ones, share).values
             if name != "MultiDAE_net":
                 draws["noise"] = torch.randn(len(x), 3).numpy()
             if name == "StandardVAE_net":

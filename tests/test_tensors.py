@@ -330,6 +330,37 @@ class TestNormalizeRows:
         assert_near(own, theirs)
 
 
+class TestDrop:
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+    def test_drops_a_share_and_scales_the_rest(self, dtype, share):
+        x = Csr.from_dense(torch.full((100, 1000), 2.0, dtype=dtype))
+        torch.manual_seed(3)
+        values = tensors.drop(x, share).values
+        kept = values != 0
+        torch.testing.assert_close(values[kept], torch.full_like(values[kept], 2 / (1 - share)))
+        # Five standard deviations of a fair draw.
+        assert abs(kept.double().mean() - (1 - share)) <= 5 * (share * (1 - share) / 1e5) ** 0.5
+
+    def test_draws_follow_from_torchs_generator_alone(self, monkeypatch):
+        x = Csr.from_dense(torch.ones(30, 1000))
+        drawn = []
+        for seed, threads in ((0, "1"), (0, "3"), (1, "1")):
+            monkeypatch.setenv("PYREC_NUM_THREADS", threads)
+            torch.manual_seed(seed)
+            drawn += [tensors.drop(x, 0.5).values, tensors.drop(x, 0.5).values]
+        assert torch.equal(drawn[0], drawn[2])
+        assert torch.equal(drawn[1], drawn[3])
+        for a, b in itertools.combinations((drawn[0], drawn[1], drawn[4], drawn[5]), 2):
+            assert 0.45 < (a == b).double().mean() < 0.55
+
+    def test_is_differentiable_in_the_values(self):
+        x = Csr.from_dense(torch.ones(5, 40))
+        values = x.values.clone().requires_grad_()
+        dropped = tensors.drop(x.with_values(values), 0.5).values
+        assert torch.equal(gradient(dropped.sum(), values)[0], dropped)
+
+
 class TestMatrices:
     @pytest.mark.parametrize("n_items", [0, *SIZES])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int64])

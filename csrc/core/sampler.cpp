@@ -5,6 +5,10 @@
 #include <numeric>
 #include <utility>
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include "core/isa.h"
 #include "core/parallel.h"
 #include "core/random.h"
@@ -13,6 +17,33 @@ namespace pyrec {
 namespace {
 
 constexpr std::int64_t kRows = 32;  // a task
+constexpr std::int64_t kAhead = 6;  // rows fetched ahead of their use
+// Floats that no cache will hold until they are read.
+constexpr std::int64_t kBeyondCaches = 8 << 20;
+
+void fetch_row(const Csr& x, std::int64_t row) {
+    if (row < 0) return;
+    const std::int64_t begin = x.indptr[row], end = x.indptr[row + 1];
+    for (std::int64_t q = begin; q < end && q < begin + 64; q += 16) {
+        __builtin_prefetch(x.indices + q);
+        __builtin_prefetch(x.values + q);
+    }
+}
+
+// Zeros; past the caches, so that what is overwritten is not read first.
+void clear(float* x, std::int64_t n, bool past_caches) {
+    std::int64_t j = 0;
+#if defined(__SSE2__)
+    if (past_caches) {
+        for (; j < n && reinterpret_cast<std::uintptr_t>(x + j) % 16 != 0; ++j) x[j] = 0.0f;
+        for (; j + 4 <= n; j += 4) _mm_stream_ps(x + j, _mm_setzero_ps());
+        _mm_sfence();
+    }
+#else
+    static_cast<void>(past_caches);
+#endif
+    std::fill(x + j, x + n, 0.0f);
+}
 
 template <class T> PYREC_INLINE std::int64_t count(const T* x, std::int64_t n) {
     std::int64_t total = 0;
@@ -38,6 +69,7 @@ void take_rows(const Csr& x, Vector<const std::int64_t> numbers, Vector<const st
                Vector<std::int32_t> items, Vector<float> values, int n_threads) {
     parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t b = begin; b < end; ++b) {
+            fetch_row(x, b + kAhead < end ? numbers[b + kAhead] : -1);
             const std::int64_t from = x.indptr[numbers[b]];
             const auto size = static_cast<std::size_t>(indptr[b + 1] - indptr[b]);
             if (size == 0) continue;
@@ -48,8 +80,9 @@ void take_rows(const Csr& x, Vector<const std::int64_t> numbers, Vector<const st
 }
 
 void take_rows_dense(const Csr& x, Vector<const std::int64_t> numbers, Matrix<float> out, int n_threads) {
+    const bool past_caches = out.rows * out.cols >= kBeyondCaches;
     parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        std::fill(out.row(begin), out.row(begin) + (end - begin) * out.cols, 0.0f);
+        clear(out.row(begin), (end - begin) * out.cols, past_caches);
         for (std::int64_t b = begin; b < end; ++b)
             for (std::int64_t q = x.indptr[numbers[b]]; q < x.indptr[numbers[b] + 1]; ++q)
                 out.row(b)[x.indices[q]] = x.values[q];

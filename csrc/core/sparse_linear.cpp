@@ -1,7 +1,6 @@
 #include "core/sparse_linear.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/isa.h"
 #include "core/parallel.h"
@@ -99,25 +98,11 @@ template <class T> void sparse_linear_value_grad(const BasicCsr<T>& x, Matrix<co
     });
 }
 
-template <class T> void normalize_rows(const BasicCsr<T>& x, Vector<T> out, int n_threads) {
-    constexpr std::int64_t rows = 128;  // cheap ones: a task has to be worth handing out
-    parallel_for(x.rows, rows, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) {
-            double squares = 0;
-            for (std::int64_t q = x.indptr[b]; q < x.indptr[b + 1]; ++q)
-                squares += static_cast<double>(x.values[q]) * static_cast<double>(x.values[q]);
-            const T scale = squares > 0 ? static_cast<T>(1 / std::sqrt(squares)) : T{1};
-            for (std::int64_t q = x.indptr[b]; q < x.indptr[b + 1]; ++q) out[q] = x.values[q] * scale;
-        }
-    });
-}
-
 #define PYREC_INSTANTIATE(T)                                                                                \
     template void sparse_linear(const BasicCsr<T>&, Matrix<const T>, Vector<const T>, Matrix<T>, int);      \
     template void sparse_linear_weight_grad(const BasicCsr<T>&, Matrix<const T>, Matrix<T>, int);           \
     template void sparse_linear_value_grad(const BasicCsr<T>&, Matrix<const T>, Matrix<const T>, Vector<T>, \
-                                           int);                                                            \
-    template void normalize_rows(const BasicCsr<T>&, Vector<T>, int);
+                                           int);
 PYREC_INSTANTIATE(float)
 PYREC_INSTANTIATE(double)
 

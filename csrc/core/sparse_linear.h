@@ -21,7 +21,4 @@ void sparse_linear_weight_grad(const BasicCsr<T>& x, Matrix<const T> out_grad, M
 template <class T> void sparse_linear_value_grad(const BasicCsr<T>& x, Matrix<const T> weights,
                                                  Matrix<const T> out_grad, Vector<T> grad, int n_threads);
 
-// out[q] = x.values[q] / the L2 norm of its row; rows of zeros stay as they are.
-template <class T> void normalize_rows(const BasicCsr<T>& x, Vector<T> out, int n_threads);
-
 }  // namespace pyrec

@@ -1,5 +1,6 @@
 #include <type_traits>
 
+#include "core/inputs.h"
 #include "core/multinomial.h"
 #include "core/sparse_linear.h"
 #include "python/bindings.h"
@@ -58,16 +59,29 @@ template <class T> void bind_sparse_linear(py::module_& m) {
         "grad"_a.noconvert(), "n_threads"_a);
     m.def(
         "normalize_rows",
-        [](const py::array& indptr, const py::array& indices, const py::array_t<T>& values,
-           std::int64_t n_cols, const py::array_t<T>& out, int n_threads) {
-            const auto x = csr<T>(indptr, indices, values, n_cols, "x");
+        [](const py::array& indptr, const py::array_t<T>& values, const py::array_t<T>& out, int n_threads) {
+            const auto v = vector<const T>(values, "values");
+            const auto p = offsets(indptr, v.size, "indptr");
             const auto o = vector<T>(out, "out");
-            require(o.size == x.indptr[x.rows], "out must have an entry for each of x");
+            require(o.size == v.size, "out must have an entry for each of values");
             threads(n_threads);
             py::gil_scoped_release nogil;
-            normalize_rows(x, o, n_threads);
+            normalize_rows(p, v, o, n_threads);
         },
-        "indptr"_a, "indices"_a, "values"_a.noconvert(), "n_cols"_a, "out"_a.noconvert(), "n_threads"_a);
+        "indptr"_a, "values"_a.noconvert(), "out"_a.noconvert(), "n_threads"_a);
+    m.def(
+        "drop",
+        [](const py::array_t<T>& values, double share, std::uint64_t seed, const py::array_t<T>& out,
+           int n_threads) {
+            const auto v = vector<const T>(values, "values");
+            const auto o = vector<T>(out, "out");
+            require(o.size == v.size, "out must have an entry for each of values");
+            require(share >= 0 && share < 1, "share must be in [0, 1), got " + std::to_string(share));
+            threads(n_threads);
+            py::gil_scoped_release nogil;
+            drop(v, share, seed, o, n_threads);
+        },
+        "values"_a.noconvert(), "share"_a, "seed"_a, "out"_a.noconvert(), "n_threads"_a);
 }
 
 // (indptr, indices, values) of sparse rows, or a dense matrix.

@@ -48,16 +48,29 @@ template <class T> Matrix<T> square_matrix(const py::array& a, const char* name)
     return m;
 }
 
-// Offsets monotone from 0 to the number of indices; items of a row ascending, distinct, in range.
+// Offsets that rise from 0 to `size`.
+inline void check_offsets(const Vector<const std::int64_t>& indptr, std::int64_t size,
+                          const std::string& name) {
+    const std::int64_t rows = indptr.size - 1;
+    require(rows >= 0 && indptr[0] == 0 && indptr[rows] == size,
+            name + " must start at 0 and end at " + std::to_string(size));
+    for (std::int64_t r = 0; r < rows; ++r)
+        if (indptr[r] > indptr[r + 1] || indptr[r + 1] > size)
+            fail(name + " must not decrease, but it does after row " + std::to_string(r));
+}
+
+inline Vector<const std::int64_t> offsets(const py::array& indptr, std::int64_t size,
+                                          const std::string& name) {
+    const auto p = vector<const std::int64_t>(indptr, name.c_str());
+    check_offsets(p, size, name);
+    return p;
+}
+
+// Offsets that divide the indices; items of a row ascending, distinct, in range.
 inline void check_lists(const Vector<const std::int64_t>& indptr, const Vector<const std::int32_t>& indices,
                         std::int64_t n_items, const std::string& name) {
+    check_offsets(indptr, indices.size, name + ".indptr");
     const std::int64_t rows = indptr.size - 1;
-    require(rows >= 0 && indptr[0] == 0 && indptr[rows] == indices.size,
-            name + ".indptr must start at 0 and end at len(" + name +
-                ".indices) = " + std::to_string(indices.size));
-    for (std::int64_t r = 0; r < rows; ++r)
-        if (indptr[r] > indptr[r + 1] || indptr[r + 1] > indices.size)
-            fail(name + ".indptr must not decrease, but it does after row " + std::to_string(r));
     for (std::int64_t r = 0; r < rows; ++r) {
         std::int64_t before = -1;
         for (std::int64_t q = indptr[r]; q < indptr[r + 1]; ++q) {

@@ -23,6 +23,7 @@ from pyrec.kernels.threads import n_threads
 __all__ = [
     "Csr",
     "Logits",
+    "drop",
     "fast_float32",
     "fused_decoder_nll",
     "multinomial_nll",
@@ -114,12 +115,25 @@ def normalize_rows(x: Csr) -> Csr:
     """
     if is_native(x.values) and not x.values.requires_grad:
         values = torch.empty_like(x.values)
-        _core.normalize_rows(*parts(x, x.dtype), x.n_cols, array(values), n_threads())
+        _core.normalize_rows(array(x.indptr), array(x.values), array(values), n_threads())
         return x.with_values(values)
     squares = torch.segment_reduce(x.values.square(), "sum", offsets=x.indptr, initial=0)
     # Not 0 before the root, whose derivative is infinite there.
     norms = squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
     return x.with_values(x.values / norms[x.rows()])
+
+
+def drop(x: Csr, share: float) -> Csr:
+    """Return `x` after dropout of its entries: 0 with probability `share`, else divided by 1 - `share`.
+
+    One number of torch's generator decides it all. Differentiable in the values, then by torch.
+    """
+    if not is_native(x.values) or x.values.requires_grad:
+        return x.with_values(torch.nn.functional.dropout(x.values, share))
+    seed = int(torch.randint(2**63 - 1, ()))
+    values = torch.empty_like(x.values)
+    _core.drop(array(x.values), share, seed, array(values), n_threads())
+    return x.with_values(values)
 
 
 @contextmanager

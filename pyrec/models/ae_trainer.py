@@ -88,8 +88,8 @@ class AETrainer(TorchNNTrainer):
         te_batch : likewise, optional
             The target; by default the batch itself.
         """
-        x = self._on_device(tr_batch)
-        target = x if te_batch is None else self._on_device(te_batch)
+        x = self._sparse(self._on_device(tr_batch))
+        target = x if te_batch is None else self._sparse(self._on_device(te_batch))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             recon, *latents = self._outputs(x)
             return self.loss_function(recon, target, *latents, **self.loss_weights())
@@ -337,6 +337,12 @@ class AETrainer(TorchNNTrainer):
         if isinstance(batch, Csr):
             return batch.to(self.device)
         return self._batch(as_csr(batch, self._network_items(), "batch"))
+
+    def _sparse(self, batch: Tensor | Csr) -> Tensor | Csr:
+        """A dense batch made sparse once, for the first layer and the likelihood both."""
+        if isinstance(batch, Csr) or not hasattr(self.network, "factored"):
+            return batch
+        return Csr.from_dense(batch)
 
     def _outputs(self, x: Tensor | Csr) -> tuple[Any, ...]:
         """What the network returns, as a tuple; logits not multiplied out where it offers that."""
