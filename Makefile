@@ -2,6 +2,8 @@
 #              (EPOCHS=n for MultiVAE: small data needs more)
 # make test    install, then run the tests against the installed wheel
 # make bench   install, then the benchmarks beside SciPy, torch and irspack
+# make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
+# make quality DATA=folder  published comparisons on real data, three seeds (half an hour)
 # make lint    formatting, lint and type checks
 # make nightly the tests that take minutes or gigabytes
 PYTHON ?= python3
@@ -16,7 +18,7 @@ SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md \
 	$(shell find csrc pyrec -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
 RATINGS := $(if $(DATA),$(DATA),demo/data/ratings.parquet)
 
-.PHONY: install demo test nightly bench lint clean
+.PHONY: install demo test nightly bench bench-memory quality lint clean
 
 install: $(VENV)/installed
 
@@ -56,6 +58,14 @@ nightly: $(VENV)/installed-test
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python bench/table.py
+
+bench-memory: $(VENV)/installed-bench
+	$(BIN)/pytest -q -s bench/bench_memory.py -m slow -o python_files='bench_*.py' -W default
+
+quality: $(VENV)/installed
+	$(BIN)/python bench/quality.py ncf "$(DATA)"
+	$(BIN)/python bench/quality.py strong "$(DATA)"
+	$(BIN)/python bench/quality.py standard "$(DATA)"
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -77,3 +77,16 @@ def assert_same_lists(result, expected, scores):
     """The same scores at every rank: items may differ where rivals break ties otherwise."""
     rows = np.arange(len(scores))[:, None]
     np.testing.assert_allclose(scores[rows, result], scores[rows, expected], rtol=1e-6)
+
+
+class Replayed:
+    """A clock for times that another process measured: read before and after, it goes on by the next."""
+
+    def __init__(self, times):
+        self.times, self.now, self.running = times, 0.0, False
+
+    def __call__(self):
+        if self.running:
+            self.now += next(self.times)
+        self.running = not self.running
+        return self.now
