@@ -32,8 +32,8 @@ NCF = {
     "learning_rate": 1e-3,
     "batch_size": 500,
     "num_epochs": 200,
-    "patience": 20,
-    "metric": "ndcg@10",
+    "patience": 30,
+    "metric": "hit@10",
 }
 STRONG = {
     "heldout": 600,
@@ -56,7 +56,7 @@ STANDARD = {
     "heldout": 600,
     "n_epochs": 100,
     "batch_size": 100,
-    "annealing_epochs": 200,
+    "annealing_epochs": 100,
     "anneal_cap": 1.0,
 }
 

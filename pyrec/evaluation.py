@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyrec.models.base import RecSysModel
 
-__all__ = ["ValidFunc", "evaluate", "one_plus_random"]
+__all__ = ["ValidFunc", "evaluate", "one_plus_random", "pairs"]
 
 BLOCK_BYTES = 64 << 20
 
@@ -60,7 +60,7 @@ def evaluate(model: RecSysModel, test_loader: Any, metric_list: Iterable[str]) -
     """
     names = metric_names(metric_list)
     parts: list[dict[str, Values]] = []
-    for tr, te in _batches(model, test_loader):
+    for tr, te in pairs(model, test_loader):
         k = deepest(names, tr.shape[1])
         for rows in _blocks(tr.shape[0], 8 * k):
             best = model.recommend(tr[rows], k=k)
@@ -112,7 +112,7 @@ def one_plus_random(
         raise ValueError(f"r must be at least 1, got {r}")
     parts: list[dict[str, Values]] = []
     first_row = 0
-    for tr, te in _batches(model, test_loader):
+    for tr, te in pairs(model, test_loader):
         k = deepest(names, tr.shape[1])
         for rows in _blocks(tr.shape[0], 4 * tr.shape[1]):
             ranks = _ranks(model, tr[rows], te[rows], r, seed, first_row + rows.start)
@@ -159,7 +159,14 @@ class ValidFunc:
         return f"ValidFunc(fun={_name(self.func)!r}, params={self.params or None})"
 
 
-def _batches(model: RecSysModel, test_loader: Any) -> Iterator[tuple[sp.csr_array, sp.csr_array]]:
+def pairs(model: RecSysModel, test_loader: Any) -> Iterator[tuple[sp.csr_array, sp.csr_array]]:
+    """Yield the checked pairs (tr, te) of what `evaluate` takes, in the model's items.
+
+    Raises
+    ------
+    ValueError
+        As `evaluate`.
+    """
     # A tuple of two matrices is one pair; a tuple of two tuples holds two batches.
     is_pair = (
         isinstance(test_loader, tuple)

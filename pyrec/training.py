@@ -215,7 +215,7 @@ def _validation(
         kernels.parse_metric(metric)  # a function of the user's own may have other metrics
     _check_repeats(data, "valid_data")
     try:
-        held_out = sum(te.nnz for _, te in evaluation._batches(catalogue, data))
+        held_out = sum(te.nnz for _, te in evaluation.pairs(catalogue, data))
     except (TypeError, ValueError) as error:
         raise type(error)(f"valid_data: {error}") from error
     if held_out == 0:
