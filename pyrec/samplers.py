@@ -83,6 +83,7 @@ class DataSampler(Sampler):
 
     Notes
     -----
+    The matrices are borrowed where they are canonical already: do not change their arrays meanwhile.
     Memory of a dense batch is used again once nothing refers to the batch any more: a loop needs
     two batches of memory, and every batch that is kept stays as it was given.
     """

@@ -44,6 +44,8 @@ class Validation(NamedTuple):
 
     def measure(self, model: AETrainer) -> float:
         """Return the mean over the users that have a value; NaN when there are none."""
+        if hasattr(self.data, "epoch"):  # one order for all epochs, or the last bits would differ
+            self.data.epoch = 0
         values = self.func(model, self.data, self.metric)
         return summarize({self.metric: values})[self.metric].mean
 
@@ -236,10 +238,13 @@ def _in_order(
 ) -> list[Callback]:
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks must be a list of callbacks, got {callbacks!r}")
-    given = list(callbacks)
+    given: list[Any] = list(callbacks)
     for callback in given:
         if not isinstance(callback, Callback):
             raise TypeError(f"callbacks must be pyrec.callbacks.Callback, got {callback!r}")
+    # What Metrics writes has to hold the states of all others too.
+    inner = [getattr(callback, "checkpoint", None) for callback in given]
+    given += [checkpoint for checkpoint in inner if checkpoint is not None]
     given += [ProgressBar(verbose)] if verbose > 0 else []
     given += [] if best is None else [best]
     return sorted(given, key=_place)

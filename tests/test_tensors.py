@@ -25,6 +25,7 @@ def drawn(n_items, dtype=torch.float32, seed=0):
     target = torch.poisson(torch.full((ROWS, n_items), 0.3), generator=g).to(dtype)
     target[3] = 0
     masks = [None, *(torch.rand(shape, generator=g) < 0.3 for shape in (n_items, (ROWS, n_items)))]
+    masks[2][5] = True  # nothing takes part
     return logits, target, masks
 
 
@@ -70,7 +71,7 @@ class TestMultinomialNll:
         logits.requires_grad_()
         results = []
         for native in (True, False):
-            monkeypatch.setattr(likelihood, "is_native", lambda t, native=native: native)
+            monkeypatch.setattr(likelihood, "has_kernel", lambda *t, native=native: native)
             for x, mask in itertools.product((target, Csr.from_dense(target)), masks):
                 loss = multinomial_nll(logits, x, mask)
                 results.append((loss, gradient(loss.sum(), logits)[0]))
@@ -229,30 +230,93 @@ class TestFusedDecoderNll:
             loss.backward()
 
     def test_no_logits_of_all_rows_exist(self, monkeypatch):
-        taken = []
-        take = memory.take
-        monkeypatch.setattr(
-            tensors, "take", lambda shape, *a: taken.append(tuple(shape)) or take(shape, *a)
-        )
         monkeypatch.setattr(tensors, "_CHUNK_BYTES", 2 * 4 * 40)
+        memory.release()
         h, weight = torch.randn(ROWS, 6, requires_grad=True), torch.randn(40, 6)
         fused_decoder_nll(h, weight, None, drawn(40)[1])
-        assert max(shape[0] for shape in taken if shape != (40, 6)) == 2
+        assert {name: b.numel() for (name, *_), b in memory._scratch.items()} == {"logits": 2 * 40}
 
-    def test_gradients_keep_their_memory(self):
-        weight = torch.randn(1 << 15, 16, requires_grad=True)
-        h, target = torch.randn(3, 16), torch.ones(3, 1 << 15)
+    def test_only_what_is_asked_for_is_made(self, monkeypatch):
+        made = []
+        add = tensors._add_products
+        monkeypatch.setattr(
+            tensors, "_add_products", lambda grads, *a: made.append(grads) or add(grads, *a)
+        )
+        h, weight = torch.randn(ROWS, 6, requires_grad=True), torch.randn(40, 6)
+        target = drawn(40)[1]
+        fused_decoder_nll(h, weight, None, target).backward()
+        assert [grad is None for grad in made.pop()] == [False, True, True]
+        with torch.no_grad():
+            fused_decoder_nll(h, weight, None, target)
+        assert not made
+
+    def test_no_rows_and_wrong_shapes(self):
+        weight = torch.randn(40, 6, requires_grad=True)
+        assert torch.isnan(fused_decoder_nll(torch.zeros(0, 6), weight, None, torch.zeros(0, 40)))
+        with pytest.raises(
+            ValueError, match=r"must be matrices of the same rank, got shapes \(7, 5\)"
+        ):
+            fused_decoder_nll(torch.zeros(ROWS, 5), weight, None, drawn(40)[1])
+        with pytest.raises(ValueError, match=r"logits must have 2 dimensions, got shape \(4,\)"):
+            multinomial_nll(torch.zeros(4), torch.zeros(4))
+
+    def test_one_row_of_masks_is_for_all_rows(self, decoder):
+        h, weight, bias = decoder(torch.float32)
+        _, target, masks = drawn(40)
+        losses = [fused_decoder_nll(h, weight, bias, target, m) for m in (masks[1], masks[1][None])]
+        assert losses[0] == losses[1]
+
+
+class TestMemory:
+    """Of gradients and working space that is used again."""
+
+    SHAPE = (1 << 15, 16)
+
+    def step(self, weight, n=3):
+        h, target = torch.randn(n, 16), torch.ones(n, self.SHAPE[0])
+        fused_decoder_nll(h, weight, None, target).backward()
+
+    @pytest.fixture
+    def weight(self):
         memory.release()
+        yield torch.randn(self.SHAPE, requires_grad=True)
+        memory.release()
+
+    def test_gradients_keep_their_memory(self, weight):
         places = set()
         for _ in range(3):
             memory.zero_grad([weight])
-            fused_decoder_nll(h, weight, None, target).backward()
+            self.step(weight)
             places.add(weight.grad.data_ptr())
         assert len(places) == 1
+
+    def test_a_gradient_that_is_kept_is_left_alone(self, weight):
+        self.step(weight)
+        kept = weight.grad
+        before = kept.clone()
         memory.zero_grad([weight])
-        assert memory._spare
-        memory.release()
+        self.step(weight)
+        assert torch.equal(kept, before)
+
+    def test_gradients_of_torchs_own_operations_are_not_collected(self, weight):
+        for _ in range(3):
+            memory.zero_grad([weight])
+            weight.square().sum().backward()
+        memory.zero_grad([weight])
         assert not memory._spare
+
+    def test_batches_of_many_sizes_need_the_memory_of_the_largest(self, weight):
+        for n in (5, 2, 9, 3):
+            memory.zero_grad([weight])
+            self.step(weight, n)
+        assert [b.numel() for b in memory._scratch.values()] == [9 * self.SHAPE[0]]
+        assert sum(map(len, memory._spare.values())) <= 1
+
+    def test_inference_mode_leaves_nothing_behind(self, weight):
+        with torch.inference_mode():
+            fused_decoder_nll(torch.randn(3, 16), weight, None, torch.ones(3, self.SHAPE[0]))
+        self.step(weight)
+        assert weight.grad is not None
 
 
 class TestSparseLinear:
@@ -260,7 +324,7 @@ class TestSparseLinear:
     @pytest.mark.parametrize("native", [True, False])
     def test_equals_the_product(self, n_out, native, monkeypatch):
         if not native:
-            monkeypatch.setattr(tensors, "is_native", lambda t: False)
+            monkeypatch.setattr(tensors, "has_kernel", lambda *t: False)
         g = torch.Generator().manual_seed(0)
         dense = torch.randn(30, 50, generator=g) * (torch.rand(30, 50, generator=g) < 0.2)
         dense[4] = 0  # a row without entries
@@ -403,10 +467,35 @@ class TestMatrices:
         assert repr(Logits(torch.zeros(2, 4), torch.zeros(5, 4))) == "Logits(2 x 5, rank 4)"
 
 
-def test_fast_float32_is_undone_and_exact():
-    before = torch.get_float32_matmul_precision()
-    a, b = torch.randn(2, 300, 300)
-    with tensors.fast_float32():
-        product = a @ b
-    assert torch.get_float32_matmul_precision() == before
-    assert_near(product, (a.double() @ b.double()).float(), 1e-6)
+def test_the_exponential_is_accurate():
+    """Softmax of (0, x): exp(x) of every size that float32 sees, against float64."""
+    x = -torch.linspace(0, 86, 20_001).double()
+    logits = torch.stack([torch.zeros_like(x), x], 1)
+    grad = logits.float()
+    likelihood.nll_in_place(grad, torch.tensor([[1.0, 0.0]]).expand(len(x), 2), None, 1.0)
+    error = grad[:, 1].double() / torch.softmax(logits.float().double(), 1)[:, 1] - 1
+    # The rounding of x log2(e) grows with x.
+    assert (error.abs() < 3e-7 + 3e-8 * x.abs()).all()
+
+
+class TestFastFloat32:
+    def test_is_undone_and_exact(self):
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        a, b = torch.randn(2, 300, 300)
+        with tensors.fast_float32():
+            product = a @ b
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
+        assert_near(product, (a.double() @ b.double()).float(), 1e-6)
+
+    def test_overlapping_uses_end_where_they_began(self):
+        before = torch.backends.mkldnn.matmul.fp32_precision
+        first, second = tensors.fast_float32(), tensors.fast_float32()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        second.__exit__(None, None, None)
+        assert torch.backends.mkldnn.matmul.fp32_precision == before
+
+    def test_gpus_keep_their_precision(self):
+        with tensors.fast_float32():
+            assert torch.backends.cuda.matmul.fp32_precision in ("none", "ieee")

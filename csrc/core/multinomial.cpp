@@ -14,7 +14,7 @@ namespace {
 // Rows a task. Every row stands alone, so that this may depend on the number of threads: few tasks
 // need working space few times.
 std::int64_t rows_of_task(std::int64_t rows, int n_threads) {
-    return std::max<std::int64_t>(1, rows / (8 * n_threads));
+    return std::max<std::int64_t>(1, rows / 8 / n_threads);
 }
 
 // Logits that are widened and masked at a time, in the first-level cache; their sum is kept in T and

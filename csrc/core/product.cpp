@@ -8,7 +8,7 @@
 namespace pyrec {
 namespace {
 
-// Factors multiplied at a time: this many of a panel stay in the first-level cache.
+// Factors multiplied at a time: this many of a panel stay in the second-level cache.
 constexpr std::int64_t kDepth = 1024;
 
 // Anywhere in memory: the scores' rows begin where they do.
@@ -97,9 +97,12 @@ void PackedItems::multiply(Matrix<const float> h, std::int64_t begin, std::int64
             const std::int64_t depth = std::min(kDepth, rank_ - k);
             // The slice after this one, spread over the first groups of users.
             const float* soon = slice + depth * width_;
-            for (std::int64_t u = 0; u < rows; u += height_, soon += 16 * depth)
+            const float* const last = panels_.get() + stride() * rank_ - 16 * depth;
+            for (std::int64_t u = 0; u < rows; u += height_, soon += 16 * depth) {
+                soon = std::min(soon, last);
                 multiply_tile(packed_users.data() + u * rank_ + k * height_, slice, soon, depth, stride(),
                               scores + u * stride() + p * width_);
+            }
         }
 }
 

@@ -84,8 +84,11 @@ void take_rows_dense(const Csr& x, Vector<const std::int64_t> numbers, Matrix<fl
     parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         clear(out.row(begin), (end - begin) * out.cols, past_caches);
         for (std::int64_t b = begin; b < end; ++b)
-            for (std::int64_t q = x.indptr[numbers[b]]; q < x.indptr[numbers[b] + 1]; ++q)
-                out.row(b)[x.indices[q]] = x.values[q];
+            for (std::int64_t q = x.indptr[numbers[b]]; q < x.indptr[numbers[b] + 1]; ++q) {
+                // Checked once more: the arrays are borrowed for long, and this one writes.
+                const std::int64_t item = x.indices[q];
+                if (item >= 0 && item < out.cols) out.row(b)[item] = x.values[q];
+            }
     });
 }
 

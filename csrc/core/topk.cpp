@@ -18,13 +18,15 @@ constexpr std::int64_t kRows = 64;  // a task: enough to forget the cost of its 
 
 // Scores of a task of topk_factors: users enough that the items' panels, read from memory once a
 // task, cost little; few enough that the scores stay near until they are selected from.
-constexpr std::int64_t kBlockScores = 8 << 18, kLeastUsers = 16;
+constexpr std::int64_t kBlockScores = 2 << 20, kLeastUsers = 16, kMostUsers = 512;
 
 // Working space of tasks: as many buffers as threads ever work at the same time. A buffer a task
 // would be mapped anew each time, which takes as long as to fill it.
 class Space {
   public:
-    explicit Space(std::int64_t size) : size_(static_cast<std::size_t>(size)) {}
+    Space(std::int64_t size, int n_threads) : size_(static_cast<std::size_t>(size)) {
+        free_.reserve(static_cast<std::size_t>(n_threads));  // giving back must not fail
+    }
 
     std::unique_ptr<float[]> take() {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -91,8 +93,9 @@ void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const
                   int n_threads) {
     if (best_items.cols == 0) return;
     const PackedItems packed(items, bias, n_threads);
-    const std::int64_t block = std::max(kLeastUsers, kBlockScores / std::max<std::int64_t>(1, items.rows));
-    Space space(packed.padded(std::min(block, h.rows)) * packed.stride());
+    const std::int64_t block =
+        std::clamp(kBlockScores / std::max<std::int64_t>(1, packed.stride()), kLeastUsers, kMostUsers);
+    Space space(packed.padded(std::min(block, h.rows)) * packed.stride(), n_threads);
     parallel_for(h.rows, block, n_threads, [&](std::int64_t begin, std::int64_t end) {
         const Lease scores(space);
         std::vector<float> packed_users;

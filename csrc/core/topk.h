@@ -22,7 +22,7 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
                         int n_threads);
 
 // The same for the scores  h * itemsᵀ + bias (see PackedItems), in blocks of users. Memory: a copy of
-// the item factors, and a block of scores a thread: 5 MiB, or 16 users where these are more.
+// the item factors, and a block of scores a thread: 8 MiB, or 16 users where these are more.
 void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,
                   const Candidates& candidates, Matrix<std::int32_t> best_items, Matrix<float> best,
                   int n_threads);

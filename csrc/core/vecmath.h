@@ -25,7 +25,9 @@ PYREC_INLINE void narrow(double x, double& y) { y = x; }
 PYREC_INLINE void narrow(float x, Bf16& y) {  // to the nearest, ties to even
     std::uint32_t u;
     std::memcpy(&u, &x, sizeof u);
-    y.bits = static_cast<std::uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16);
+    const std::uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
+    // A NaN whose bits would be carried away stays one.
+    y.bits = static_cast<std::uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded);
 }
 
 // e^x for x <= 0: relative error below 4e-7 + 3e-8 |x|, 0 below -87 (no denormals), NaN for NaN.
@@ -35,11 +37,11 @@ PYREC_INLINE float exp_negative(float x) {
     constexpr float magic = 12582912.0f, log2e = 1.44269504f;
     const float shifted = x * log2e + magic;
     const float f = x * log2e - (shifted - magic);
-    float p = 1.33335581e-3f;
-    p = p * f + 9.61812910e-3f;
-    p = p * f + 5.55041087e-2f;
-    p = p * f + 2.40226507e-1f;
-    p = p * f + 6.93147181e-1f;
+    float p = 1.32647272e-3f;
+    p = p * f + 9.67151269e-3f;
+    p = p * f + 5.55073374e-2f;
+    p = p * f + 2.40222421e-1f;
+    p = p * f + 6.93146978e-1f;
     p = p * f + 1.0f;
     std::int32_t bits;
     std::memcpy(&bits, &shifted, sizeof bits);

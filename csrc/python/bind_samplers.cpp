@@ -90,11 +90,11 @@ template <class T> void bind_nonzeros(py::module_& m) {
         [](const py::array_t<T>& x, const py::array& indptr, const py::array& indices,
            const py::array_t<T>& values, int n_threads) {
             const auto v = matrix<const T>(x, "x");
-            const auto p = vector<const std::int64_t>(indptr, "indptr");
             const auto i = vector<std::int32_t>(indices, "indices");
             const auto d = vector<T>(values, "values");
-            require(p.size == v.rows + 1 && p[v.rows] == i.size && i.size == d.size,
-                    "indptr must have an entry more than x has rows, and end at the number of entries");
+            const auto p = offsets(indptr, i.size, "indptr");
+            require(p.size == v.rows + 1, "indptr must have an entry more than x has rows");
+            require(i.size == d.size, "indices and values must have the same length");
             threads(n_threads);
             py::gil_scoped_release nogil;
             take_nonzeros(v, p, i, d, n_threads);

@@ -32,16 +32,16 @@ class AnnealingCallback(Callback):
 
     def __init__(self, beta: float, anneal_cap: float, total_anneal_steps: int) -> None:
         for name, value in (("beta", beta), ("anneal_cap", anneal_cap)):
-            if not 0 <= value < math.inf:
+            if not isinstance(value, (int, float)) or not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-        if total_anneal_steps < 1:
+        if not isinstance(total_anneal_steps, int) or total_anneal_steps < 1:
             raise ValueError(f"total_anneal_steps must be at least 1, got {total_anneal_steps!r}")
         self.beta, self.anneal_cap = beta, anneal_cap
         self.total_anneal_steps = total_anneal_steps
         self._betas: list[float] = []
 
     def bind(self, model: AETrainer) -> None:
-        if not hasattr(model, "beta") or vars(model).get("anneal_steps"):
+        if not hasattr(model, "beta") or getattr(model, "annealing", False):
             raise ValueError(
                 f"AnnealingCallback needs a model with a beta that nothing else anneals, got {model}"
             )
@@ -97,7 +97,7 @@ class EarlyStopping(Callback):
     def __init__(
         self, metric: str, patience: int = 10, mode: str = "max", min_delta: float = 0.0
     ) -> None:
-        if patience < 1:
+        if not isinstance(patience, int) or patience < 1:
             raise ValueError(f"patience must be at least 1, got {patience!r}")
         if not min_delta >= 0:
             raise ValueError(f"min_delta must be at least 0, got {min_delta!r}")

@@ -91,6 +91,11 @@ class Metrics(Callback):
     k : int
     save_path : path, optional
         The file of the best model (see `Checkpoint`).
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint or None
+        What writes `save_path`; `train` calls it after all other callbacks.
     """
 
     def __init__(
@@ -105,26 +110,20 @@ class Metrics(Callback):
         self.model = model
         self.val_tr, self.val_te, self.mapper, self.k = val_tr, val_te, mapper, k
         (self.metric,) = metric_names([f"ndcg@{k}"])
-        self._best = None if save_path is None else Checkpoint(save_path, metric=self.metric)
+        self.checkpoint = None if save_path is None else Checkpoint(save_path, metric=self.metric)
         self._ndcg: list[float] = []
 
     def bind(self, model: AETrainer) -> None:
         if model is not self.model:
             raise ValueError("Metrics was made for another model than the one that is trained")
-        if self._best is not None:
-            self._best.bind(model)
 
     def on_train_begin(self, logs: Logs) -> None:
         self._ndcg = []
-        if self._best is not None:
-            self._best.on_train_begin(logs)
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         values = evaluate(self.model, (self.val_tr, self.val_te), [self.metric])
         logs[self.metric] = summarize(values)[self.metric].mean
         self._ndcg.append(logs[self.metric])
-        if self._best is not None:
-            self._best.on_epoch_end(epoch, logs)
 
     def recommend_k_items(self, x: Any, k: int, remove_seen: bool = True) -> sp.csr_array:
         """Return the scores of the `k` best items of each history, as (n, n_items) SciPy CSR."""
@@ -157,12 +156,10 @@ class Metrics(Callback):
         return self._ndcg
 
     def state(self) -> dict[str, Any]:
-        return {"ndcg": self._ndcg, "best": None if self._best is None else self._best.best}
+        return {"ndcg": self._ndcg}
 
     def restore(self, state: dict[str, Any]) -> None:
         self._ndcg = list(state["ndcg"])
-        if self._best is not None:
-            self._best.restore({"best": state["best"]})
 
 
 def recommend_k_items(model: RecSysModel, x: Any, k: int, remove_seen: bool = True) -> sp.csr_array:

@@ -1,7 +1,12 @@
 """The native kernels: the only module that knows the compiled code.
 
-Everything here takes and returns arrays; `pyrec.kernels.tensors` is the face for torch.
+Everything here takes and returns arrays, but for the two likelihoods; `pyrec.kernels.tensors` is the
+face for torch.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from pyrec.kernels.arrays import ease_weights, gram, scores_dense_weights, spd_inverse
 from pyrec.kernels.batches import RowSampler, nonzeros, shuffled_rows
@@ -16,13 +21,18 @@ from pyrec.kernels.selection import (
 )
 from pyrec.kernels.threads import blas_threads, n_threads
 
+if TYPE_CHECKING:
+    from pyrec.kernels.tensors import fused_decoder_nll, multinomial_nll
+
 __all__ = [
     "METRICS",
     "Recommendations",
     "RowSampler",
     "blas_threads",
     "ease_weights",
+    "fused_decoder_nll",
     "gram",
+    "multinomial_nll",
     "n_threads",
     "nonzeros",
     "parse_metric",
@@ -34,3 +44,12 @@ __all__ = [
     "topk_dense_weights",
     "topk_factors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # With torch, which all others do without.
+    if name in ("fused_decoder_nll", "multinomial_nll"):
+        from pyrec.kernels import tensors
+
+        return getattr(tensors, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

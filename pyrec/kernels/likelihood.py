@@ -14,13 +14,13 @@ from pyrec import _core
 from pyrec.kernels.matrices import Csr
 from pyrec.kernels.threads import n_threads
 
-__all__ = ["array", "is_native", "nll", "nll_grad", "nll_in_place", "parts"]
+__all__ = ["array", "has_kernel", "nll", "nll_grad", "nll_in_place", "parts", "result_type"]
 
 
 def nll(logits: Tensor, target: Tensor | Csr, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """The loss of each row, and log sum exp of its logits."""
-    dtype = _result_type(logits)
-    if not is_native(logits):
+    dtype = result_type(logits)
+    if not has_kernel(logits, torch.bfloat16):
         x, masked = _torch_operands(logits, target, mask)
         lse = torch.logsumexp(masked, 1)
         return torch.where(x != 0, x * (lse[:, None] - masked), 0).sum(1), lse
@@ -34,9 +34,10 @@ def nll_grad(
     logits: Tensor, target: Tensor | Csr, mask: Tensor | None, lse: Tensor, scale: Tensor
 ) -> Tensor:
     """The gradient of sum_i scale_i loss_i."""
-    if not is_native(logits):
+    if not has_kernel(logits, torch.bfloat16):
         x, masked = _torch_operands(logits, target, mask)
-        softmax = torch.exp(masked - lse[:, None])
+        # Where nothing takes part, -inf less -inf is no number.
+        softmax = torch.where(masked == -math.inf, 0, torch.exp(masked - lse[:, None]))
         return (scale[:, None] * (x.sum(1, keepdim=True) * softmax - x)).to(logits.dtype)
     grad = torch.empty_like(logits)
     operands = array(logits), _target_arrays(target, lse.dtype), _mask_array(mask)
@@ -47,8 +48,8 @@ def nll_grad(
 
 def nll_in_place(logits: Tensor, target: Tensor | Csr, mask: Tensor | None, scale: float) -> Tensor:
     """The loss of each row; its gradient times `scale` takes the place of the logits."""
-    dtype = _result_type(logits)
-    if not is_native(logits):
+    dtype = result_type(logits)
+    if not has_kernel(logits, torch.bfloat16):
         loss, lse = nll(logits, target, mask)
         scales = torch.full_like(loss, scale)
         logits.copy_(nll_grad(logits, target, mask, lse, scales))
@@ -62,7 +63,7 @@ def nll_in_place(logits: Tensor, target: Tensor | Csr, mask: Tensor | None, scal
 def _torch_operands(
     logits: Tensor, target: Tensor | Csr, mask: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    dtype = _result_type(logits)
+    dtype = result_type(logits)
     x = (target.dense() if isinstance(target, Csr) else target).to(dtype)
     logits = logits.to(dtype)
     if mask is None:
@@ -70,12 +71,13 @@ def _torch_operands(
     return x.masked_fill(mask, 0), logits.masked_fill(mask, -math.inf)
 
 
-def _result_type(logits: Tensor) -> torch.dtype:
+def result_type(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def is_native(t: Tensor) -> bool:
-    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64, torch.bfloat16)
+def has_kernel(t: Tensor, *more: torch.dtype) -> bool:
+    """Whether there is native code for such tensors: float32, float64 and `more` on the CPU."""
+    return t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64, *more)
 
 
 def array(t: Tensor) -> NDArray[Any]:

@@ -1,54 +1,80 @@
 """Large tensors whose memory is used again.
 
-Fresh memory is mapped page by page, which takes longer than to fill it with a gradient.
+Fresh memory is mapped page by page, which takes longer than to fill it with a gradient. What is kept
+here is bounded: one buffer a role, and gradients that `take` handed out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-__all__ = ["give", "release", "take", "zero_grad"]
+__all__ = ["release", "scratch", "take", "zero_grad"]
 
 # Gradients from here on are worth keeping.
 _LARGE = 1 << 18
-# Memory that was used and will be again, by type and device.
+# Gradients that were dropped, by type and device, and where those lie that are in use.
 _spare: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
-
-
-def zero_grad(parameters: Iterable[Tensor]) -> None:
-    """Drop the gradients, and keep the memory of large ones for the next backward pass.
-
-    Fresh memory is mapped page by page, which takes longer than to fill it with a gradient.
-    """
-    for parameter in parameters:
-        grad, parameter.grad = parameter.grad, None
-        if grad is not None and grad.numel() >= _LARGE:
-            give(grad)
-
-
-def release() -> None:
-    """Free the memory that `zero_grad` and the fused decoder keep."""
-    _spare.clear()
+_in_use: set[int] = set()
+_scratch: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
 
 def take(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return memory of undefined content, used before if there is some of this size."""
+    """Return memory of undefined content for a gradient, used before if there is some of this size."""
     size = math.prod(shape)
     spare = _spare.get((dtype, device), [])
     for place, tensor in enumerate(spare):
         if tensor.numel() == size:
-            return spare.pop(place).view(shape)
-    return torch.empty(shape, dtype=dtype, device=device)
+            taken = spare.pop(place).view(shape)
+            break
+    else:
+        taken = torch.empty(shape, dtype=dtype, device=device)
+    if size >= _LARGE:
+        _in_use.add(taken.data_ptr())
+    return taken
 
 
-def give(tensor: Tensor) -> None:
-    """Keep memory for `take`; a tensor that shares its storage with others is let go."""
-    if (
-        tensor.is_contiguous()
-        and tensor.numel() * tensor.element_size() == tensor.untyped_storage().nbytes()
-    ):
-        _spare.setdefault((tensor.dtype, tensor.device), []).append(tensor.detach())
+def zero_grad(parameters: Iterable[Tensor]) -> None:
+    """Drop the gradients; the memory of those that `take` gave is kept for the next backward pass.
+
+    A gradient that somebody else still refers to is left to them.
+
+    Parameters
+    ----------
+    parameters : iterable of tensors
+        Used instead of ``optimizer.zero_grad()``.
+    """
+    for parameter in parameters:
+        grad, parameter.grad = parameter.grad, None
+        if grad is None or grad.data_ptr() not in _in_use:
+            continue
+        _in_use.discard(grad.data_ptr())
+        if sys.getrefcount(grad) <= 2 and grad.is_contiguous():
+            _spare.setdefault((grad.dtype, grad.device), []).append(grad)
+
+
+@contextmanager
+def scratch(
+    role: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device
+) -> Iterator[Tensor]:
+    """Lend memory of undefined content for one use; the next use of the same role has it again."""
+    key, size = (role, dtype, device), math.prod(shape)
+    buffer = _scratch.pop(key, None)
+    if buffer is None or buffer.numel() < size:
+        buffer = torch.empty(size, dtype=dtype, device=device)
+    try:
+        yield buffer[:size].view(shape)
+    finally:
+        if not buffer.is_inference():  # such memory cannot be written to in training
+            _scratch[key] = buffer
+
+
+def release() -> None:
+    """Free all that is kept."""
+    for kept in (_spare, _in_use, _scratch):
+        kept.clear()

@@ -139,7 +139,7 @@ def topk_factors(
 
     Notes
     -----
-    Memory: a copy of the item factors, and 5 MiB of scores a thread (16 rows, where these are
+    Memory: a copy of the item factors, and 8 MiB of scores a thread (16 rows, where these are
     more). Each score is summed in the order of its factors: the same bits for any number of threads.
     """
     u, v = (np.ascontiguousarray(a, dtype=np.float32) for a in (h, items))

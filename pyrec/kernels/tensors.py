@@ -6,18 +6,27 @@ results. None of the functions here can be differentiated twice: that raises a R
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, wraps
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pyrec import _core
-from pyrec.kernels.likelihood import array, is_native, nll, nll_grad, nll_in_place, parts
+from pyrec.kernels.likelihood import (
+    array,
+    has_kernel,
+    nll,
+    nll_grad,
+    nll_in_place,
+    parts,
+    result_type,
+)
 from pyrec.kernels.matrices import Csr, Logits
-from pyrec.kernels.memory import give, release, take, zero_grad
+from pyrec.kernels.memory import release, scratch, take, zero_grad
+from pyrec.kernels.products import fast_float32
 from pyrec.kernels.threads import n_threads
 
 __all__ = [
@@ -57,6 +66,8 @@ def multinomial_nll(logits: Tensor, target: Tensor | Csr, mask: Tensor | None = 
     ----------
     Liang et al. 2018, Variational Autoencoders for Collaborative Filtering, equation 2.
     """
+    if logits.ndim != 2:
+        raise ValueError(f"logits must have 2 dimensions, got shape {tuple(logits.shape)}")
     _check_target(target, tuple(logits.shape))
     loss: Tensor = _MultinomialNll.apply(logits, target, mask)
     return loss
@@ -71,8 +82,8 @@ def fused_decoder_nll(
 ) -> Tensor:
     """Return the mean over the rows of ``multinomial_nll(h @ weight.T + bias, target, mask)``.
 
-    The gradients of h, weight and bias are made in the forward pass, chunk of rows by chunk of rows.
-    Under autocast to bfloat16 the products are done in bfloat16.
+    The gradients of h, weight and bias are made in the forward pass, chunk of rows by chunk of rows,
+    and can be taken once. Under autocast to bfloat16 the products are done in bfloat16.
 
     Parameters
     ----------
@@ -87,8 +98,15 @@ def fused_decoder_nll(
     Memory: a chunk of logits, at most 256 MiB (or one row), and the gradients. Products run on BLAS:
     the last bits depend on the number of threads.
     """
+    if h.ndim != 2 or weight.ndim != 2 or h.shape[1] != weight.shape[1]:
+        raise ValueError(
+            "h and weight must be matrices of the same rank, got shapes "
+            f"{tuple(h.shape)} and {tuple(weight.shape)}"
+        )
     _check_target(target, (len(h), len(weight)))
-    loss: Tensor = _FusedDecoderNll.apply(h, weight, bias, target, mask)
+    # Inside, nothing tells whether the caller asked for no gradients.
+    wants_grad = torch.is_grad_enabled()
+    loss: Tensor = _FusedDecoderNll.apply(h, weight, bias, target, mask, wants_grad)
     return loss
 
 
@@ -104,6 +122,10 @@ def sparse_linear(x: Csr, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight : (m, out) tensor
     bias : (out,) tensor, optional
     """
+    if weight.ndim != 2 or len(weight) != x.n_cols:
+        raise ValueError(
+            f"weight must have {x.n_cols} rows, one a column of x, got shape {tuple(weight.shape)}"
+        )
     out: Tensor = _SparseLinear.apply(x.values, weight, x)
     return out if bias is None else out + bias
 
@@ -113,7 +135,7 @@ def normalize_rows(x: Csr) -> Csr:
 
     Differentiable in the values, then by torch operations.
     """
-    if is_native(x.values) and not x.values.requires_grad:
+    if has_kernel(x.values) and not x.values.requires_grad:
         values = torch.empty_like(x.values)
         _core.normalize_rows(array(x.indptr), array(x.values), array(values), n_threads())
         return x.with_values(values)
@@ -128,28 +150,12 @@ def drop(x: Csr, share: float) -> Csr:
 
     One number of torch's generator decides it all. Differentiable in the values, then by torch.
     """
-    if not is_native(x.values) or x.values.requires_grad:
+    if not has_kernel(x.values) or x.values.requires_grad:
         return x.with_values(torch.nn.functional.dropout(x.values, share))
     seed = int(torch.randint(2**63 - 1, ()))
     values = torch.empty_like(x.values)
     _core.drop(array(x.values), share, seed, array(values), n_threads())
     return x.with_values(values)
-
-
-@contextmanager
-def fast_float32() -> Iterator[None]:
-    """Let torch multiply float32 matrices by oneDNN on the CPU, where that is as exact.
-
-    On AMD processors oneDNN is up to twice as fast as MKL. Where it would round to bfloat16
-    (processors with AMX), nothing is changed.
-    """
-    before = torch.get_float32_matmul_precision()
-    if before == "highest" and _onednn_is_exact():
-        torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 class _Refused(torch.autograd.Function):
@@ -209,35 +215,27 @@ class _FusedDecoderNll(torch.autograd.Function):
         bias: Tensor | None,
         target: Tensor | Csr,
         mask: Tensor | None,
+        wants_grad: bool,
     ) -> Tensor:
         dtype = _product_type(h, weight)
-        w = _cast(weight, dtype)
-        b = None if bias is None else _cast(bias, dtype)
-        ctx.grads = None
-        if any(ctx.needs_input_grad):
-            ctx.grads = (
-                torch.empty(h.shape, dtype=dtype, device=h.device),
-                take(weight.shape, weight.dtype, weight.device),
-                None if bias is None else torch.zeros_like(bias),
-            )
-        losses = []
-        with fast_float32():
+        wanted = ctx.needs_input_grad[:3] if wants_grad else (False, False, False)
+        ctx.grads = _empty_grads(wanted, h, weight, bias, dtype)
+        losses = [torch.zeros(0, dtype=result_type(weight), device=h.device)]
+        with fast_float32(), _as_type(weight, dtype) as w:
+            b = None if bias is None else bias.detach().to(dtype)
             for rows in _chunks(len(h), len(weight) * dtype.itemsize):
                 part = h[rows].to(dtype).contiguous()
-                logits = take((len(part), len(w)), dtype, h.device)
-                if b is None:
-                    torch.mm(part, w.t(), out=logits)
-                else:
-                    torch.addmm(b, part, w.t(), out=logits)
-                some = _rows_of(target, rows), _rows_of_mask(mask, rows)
-                if ctx.grads is None:
-                    losses.append(nll(logits, *some)[0])
-                else:
-                    losses.append(nll_in_place(logits, *some, scale=1 / len(h)))
-                    _add_products(ctx.grads, logits, part, w, rows)
-                give(logits)
-        if dtype != weight.dtype:
-            give(w)
+                with scratch("logits", (len(part), len(w)), dtype, h.device) as logits:
+                    if b is None:
+                        torch.mm(part, w.t(), out=logits)
+                    else:
+                        torch.addmm(b, part, w.t(), out=logits)
+                    some = _rows_of(target, rows), _rows_of_mask(mask, rows)
+                    if any(wanted):
+                        losses.append(nll_in_place(logits, *some, scale=1 / len(h)))
+                        _add_products(ctx.grads, logits, part, w, rows)
+                    else:
+                        losses.append(nll(logits, *some)[0])
         return torch.cat(losses).mean()
 
     @staticmethod
@@ -251,7 +249,7 @@ class _FusedDecoderNll(torch.autograd.Function):
             for grad in grads:
                 if grad is not None:
                     grad.mul_(loss_grad)
-        return *grads, None, None
+        return *grads, None, None, None
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -259,7 +257,7 @@ class _SparseLinear(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, weight: Tensor, x: Csr) -> Tensor:
         ctx.save_for_backward(values, weight)
         ctx.x = x
-        if not is_native(weight):
+        if not has_kernel(weight):
             return torch.nn.functional.embedding_bag(
                 x.indices, weight, x.indptr[:-1].int(), mode="sum", per_sample_weights=values
             )
@@ -273,7 +271,7 @@ class _SparseLinear(torch.autograd.Function):
         values, weight = ctx.saved_tensors
         x, out_grad = ctx.x, out_grad.to(weight.dtype).contiguous()
         value_grad = weight_grad = None
-        if not is_native(weight):
+        if not has_kernel(weight):
             if ctx.needs_input_grad[0]:
                 value_grad = (weight[x.indices.long()] * out_grad[x.rows()]).sum(1)
             if ctx.needs_input_grad[1]:
@@ -291,25 +289,39 @@ class _SparseLinear(torch.autograd.Function):
         return value_grad, weight_grad, None
 
 
-def _add_products(
-    grads: tuple[Tensor, Tensor, Tensor | None], g: Tensor, h: Tensor, w: Tensor, rows: slice
-) -> None:
+Grads = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+
+def _empty_grads(
+    wanted: Sequence[bool], h: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Grads:
+    """Memory for the gradients of h and weight that are wanted, zeros for that of bias."""
+    return (
+        torch.empty(h.shape, dtype=dtype, device=h.device) if wanted[0] else None,
+        take(weight.shape, weight.dtype, weight.device) if wanted[1] else None,
+        torch.zeros_like(bias) if wanted[2] and bias is not None else None,
+    )
+
+
+def _add_products(grads: Grads, g: Tensor, h: Tensor, w: Tensor, rows: slice) -> None:
     """Add what a chunk's gradient `g` of the logits gives for h, weight and bias."""
     grad_h, grad_w, grad_b = grads
-    torch.mm(g, w, out=grad_h[rows])
-    if g.dtype != grad_w.dtype:
-        product = take(grad_w.shape, g.dtype, g.device)
-        torch.mm(g.t(), h, out=product)
-        grad_w.copy_(product) if rows.start == 0 else grad_w.add_(product)
-        give(product)
-    elif rows.start == 0:
-        torch.mm(g.t(), h, out=grad_w)
-    else:
-        grad_w.addmm_(g.t(), h)
+    if grad_h is not None:
+        torch.mm(g, w, out=grad_h[rows])
     if grad_b is not None:
         # A product: torch's sum of bfloat16 columns takes eight times as long.
         ones = torch.ones(len(g), dtype=g.dtype, device=g.device)
         grad_b += torch.mv(g.t(), ones)
+    if grad_w is None:
+        return
+    if g.dtype != grad_w.dtype:
+        with scratch("product", grad_w.shape, g.dtype, g.device) as product:
+            torch.mm(g.t(), h, out=product)
+            grad_w.copy_(product) if rows.start == 0 else grad_w.add_(product)
+    elif rows.start == 0:
+        torch.mm(g.t(), h, out=grad_w)
+    else:
+        grad_w.addmm_(g.t(), h)
 
 
 def _check_target(target: Tensor | Csr, shape: tuple[int, ...]) -> None:
@@ -335,7 +347,7 @@ def _rows_of(target: Tensor | Csr, rows: slice) -> Tensor | Csr:
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:
-    return mask if mask is None or mask.ndim == 1 else mask[rows]
+    return mask if mask is None or mask.ndim == 1 or len(mask) == 1 else mask[rows]
 
 
 def _product_type(h: Tensor, weight: Tensor) -> torch.dtype:
@@ -346,19 +358,10 @@ def _product_type(h: Tensor, weight: Tensor) -> torch.dtype:
     return weight.dtype
 
 
-def _cast(t: Tensor, dtype: torch.dtype) -> Tensor:
-    return t.detach() if t.dtype == dtype else take(t.shape, dtype, t.device).copy_(t.detach())
-
-
-@cache
-def _onednn_is_exact() -> bool:
-    """Whether products by oneDNN keep float32, found out by one of them."""
-    a, b = torch.linspace(-1, 1, 2 * 256 * 256).view(2, 256, 256)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        product = a @ b
-    finally:
-        torch.set_float32_matmul_precision(before)
-    exact = a.double() @ b.double()
-    return bool((product - exact).abs().max() < 1e-5 * exact.abs().max())
+@contextmanager
+def _as_type(t: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    if t.dtype == dtype:
+        yield t.detach()
+    else:
+        with scratch("weight", t.shape, dtype, t.device) as copy:
+            yield copy.copy_(t.detach())

@@ -123,6 +123,9 @@ class AETrainer(TorchNNTrainer):
             torch.autograd.backward(loss)
         self.optimizer.step()
         self.gradient_updates += 1
+        if self.n_items is None:  # in a loop of the user's own; `train` knows the catalogue
+            self.n_items = int(tr_batch.shape[1])
+            self.item_counts = np.zeros(self.n_items, np.int64)
         return value
 
     def train_epoch(self, epoch: int, train_loader: Any, verbose: int = 1) -> float:
@@ -192,7 +195,9 @@ class AETrainer(TorchNNTrainer):
         precision : {"fp32", "bf16"}, optional
             Of the matrix products; by default as before, ``"fp32"`` at first.
         resume : path, optional
-            A file that `Checkpoint` or `save_model` wrote, to go on from.
+            A file that `Checkpoint` or `save_model` wrote, to go on from. Its parameters (`beta`,
+            learning rate and so on) replace the model's; `seed`, `batch_size` and the data must be
+            those of the first training for the same result.
 
         Raises
         ------

@@ -14,7 +14,7 @@ from pyrec.callbacks import annealed
 from pyrec.files import StrPath
 from pyrec.models.ae_trainer import AETrainer
 from pyrec.models.torch_trainer import TorchNNTrainer, number
-from pyrec.training import EVALUATE
+from pyrec.training import EVALUATE, count
 
 __all__ = ["VAE", "AETrainer", "MultiDAE", "MultiVAE", "TorchNNTrainer"]
 
@@ -143,7 +143,7 @@ class MultiVAE(VAE):
     ) -> None:
         super().__init__(mvae_net, learning_rate, weight_decay=weight_decay)
         self.beta = number(beta, "beta")
-        self.anneal_steps = int(number(anneal_steps, "anneal_steps"))
+        self.anneal_steps = count(anneal_steps, "anneal_steps")
 
     @property
     def annealing(self) -> bool:

@@ -26,6 +26,7 @@ from pyrec.models.autoencoders import VAE
 from pyrec.models.base import as_rows
 from pyrec.models.torch_trainer import number
 from pyrec.nets import StandardVAE_net
+from pyrec.training import count
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -81,6 +82,8 @@ class StandardVAE(VAE):
         With a `mapper`: gives recommendations of the validation users under the user's own ids.
     """
 
+    not_stored = frozenset({"save_path", "verbose"})
+
     def __init__(
         self,
         n_users: int,
@@ -101,9 +104,13 @@ class StandardVAE(VAE):
     ) -> None:
         layers = (original_dim, intermediate_dim, latent_dim, drop_encoder, drop_decoder)
         super().__init__(StandardVAE_net(*layers, seed=seed or 0))
+        for name, value in (("n_users", n_users), ("batch_size", batch_size), ("k", k)):
+            if count(value, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         self.n_users, self.original_dim = n_users, original_dim
         self.intermediate_dim, self.latent_dim = intermediate_dim, latent_dim
-        self.n_epochs, self.batch_size, self.k, self.verbose = n_epochs, batch_size, k, verbose
+        self.n_epochs, self.batch_size = count(n_epochs, "n_epochs"), batch_size
+        self.k, self.verbose = k, verbose
         self.drop_encoder, self.drop_decoder = drop_encoder, drop_decoder
         self.beta = number(beta, "beta")
         self.annealing, self.anneal_cap = bool(annealing), number(anneal_cap, "anneal_cap")

@@ -57,11 +57,20 @@ class TorchNNTrainer(RecSysModel):
         The callbacks of the training under way.
     """
 
+    # Parameters of the constructor that a file does not decide.
+    not_stored: frozenset[str] = frozenset()
+
     def __init__(
         self, net: nn.Module, learning_rate: float = 1e-3, *, weight_decay: float = 0.0
     ) -> None:
         if not isinstance(net, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {type(net).__name__}")
+        types = {parameter.dtype for parameter in net.parameters()}
+        if types != {torch.float32}:
+            raise TypeError(
+                "the network must have float32 parameters, got "
+                f"{', '.join(map(str, types)) or 'none'}; precision='bf16' is for products alone"
+            )
         self.learning_rate = number(learning_rate, "learning_rate")
         self.weight_decay = number(weight_decay, "weight_decay")
         self.network = net
@@ -170,7 +179,7 @@ class TorchNNTrainer(RecSysModel):
         }
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        parameters = {name: getattr(self, name) for name in _arguments(type(self))[1]}
+        parameters = {name: getattr(self, name) for name in self._stored()}
         parameters["network"] = nets.describe(self.network)
         parameters["training"] = self.progress()
         return parameters, networks.to_arrays(self.network, self.optimizer)
@@ -180,18 +189,22 @@ class TorchNNTrainer(RecSysModel):
     ) -> None:
         arguments = dict(parameters)
         config, progress = arguments.pop("network"), arguments.pop("training")
-        net_name, names = _arguments(type(self))
+        net_name, names = _arguments(type(self))[0], self._stored()
         if arguments.keys() != set(names):
             raise ValueError(f"parameters must be {', '.join(names)}, got {', '.join(arguments)}")
         is_new = "network" not in vars(self)  # pyrec.load_model makes it without its constructor
         if net_name is not None:
-            arguments[net_name] = nets.build(config) if is_new else self.network
+            size = sum(a.size for name, a in tensors.items() if name.startswith("network."))
+            arguments[net_name] = nets.build(config, size) if is_new else self.network
         checked = type(self)(**arguments)
         if is_new:
             vars(self).update(vars(checked))
         own = nets.describe(self.network)
         if config != own:
             raise ValueError(f"its network is {config}, this one is {own}")
+        sizes = config.get("enc_dims", [config.get("n_items", n_items)])
+        if sizes[0] != n_items:
+            raise ValueError(f"n_items is {n_items}, but the network has {sizes[0]} items")
         _check_progress(progress)
         networks.check_arrays(self.network, tensors)
         # Nothing was changed so far, and nothing can fail from here on.
@@ -201,6 +214,11 @@ class TorchNNTrainer(RecSysModel):
         networks.load_arrays(self.network, self.optimizer, tensors)
         self._set_progress(progress)
         self.network.eval()
+
+    @classmethod
+    def _stored(cls) -> list[str]:
+        """The constructor's parameters in a file, but for the network."""
+        return [name for name in _arguments(cls)[1] if name not in cls.not_stored]
 
     def _set_progress(self, progress: dict[str, Any]) -> None:
         """Take over what `progress` returned, but for the callbacks."""
@@ -235,6 +253,8 @@ def _check_progress(progress: dict[str, Any]) -> None:
     number(progress["learning_rate"], "learning_rate")
     if progress["precision"] not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
+    if not isinstance(progress["history"], dict):
+        raise ValueError("history must be a list of values a name")
     columns = list(progress["history"].values())
     lengths = {len(column) for column in columns}
     if len(lengths) > 1 or not all(isinstance(v, float) for column in columns for v in column):
