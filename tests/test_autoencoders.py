@@ -279,6 +279,15 @@ class TestFiles:
         assert (model.epoch, model.history, dict(model.optimizer.state)) == (0, {}, {})
         np.testing.assert_array_equal(model.scores(X), start.scores(X))
 
+    def test_after_a_loop_of_ones_own(self, tmp_path):
+        model = MAKERS[MultiVAE]()
+        for epoch in (1, 2):
+            model.train_epoch(epoch, DataSampler(X, batch_size=15), verbose=0)
+        model.save_model(tmp_path / "m", 2)
+        loaded = pyrec.load_model(tmp_path / "m")
+        assert (loaded.epoch, loaded.n_items) == (2, ITEMS)
+        np.testing.assert_array_equal(loaded.recommend(X, 5).items, model.recommend(X, 5).items)
+
     def test_untrained(self, tmp_path):
         with pytest.raises(ValueError, match="MultiVAE cannot be saved before it is trained"):
             MAKERS[MultiVAE]().save_model(tmp_path / "m")
@@ -300,6 +309,11 @@ class TestFiles:
                 lambda a, h: h["parameters"]["network"].update(dropout=2),
                 "dropout must be|network is",
             ),
+            (
+                lambda a, h: h["parameters"]["network"].update(dec_dims=[10**9, 10**11]),
+                "numbers are too few|network is",
+            ),
+            (lambda a, h: h["parameters"]["training"].update(history=[]), "history must be"),
             (lambda a, h: h["parameters"].pop("training"), "'training' is missing"),
             (lambda a, h: h["parameters"]["training"].update(epoch=-1), "epoch must be a whole"),
             (lambda a, h: h["parameters"]["training"].pop("history"), "'history' is missing"),
@@ -328,6 +342,19 @@ class TestFiles:
         np.testing.assert_array_equal(model.scores(X), before)
         assert (model.beta, model.epoch, model.n_items) == (0.5, 0, None)
         assert not model.optimizer.state
+
+    def test_a_catalogue_of_another_size(self, tmp_path):
+        trained().save_model(tmp_path / "m")
+        arrays, header = read_tensors(tmp_path / "m", "pyrec-model")
+        header["n_items"], arrays["item_counts"] = 7, np.zeros(7, np.int64)
+        write_tensors(tmp_path / "m", arrays, header)
+        with pytest.raises(ValueError, match="n_items is 7, but the network has 20 items"):
+            pyrec.load_model(tmp_path / "m")
+
+    def test_networks_of_other_types_are_refused(self):
+        for dtype in (torch.float64, torch.bfloat16):
+            with pytest.raises(TypeError, match=f"must have float32 parameters, got {dtype}"):
+                MultiVAE(nets.MultiVAE_net([4, 6, ITEMS]).to(dtype))
 
 
 @pytest.mark.gpu

@@ -251,3 +251,12 @@ class TestMethods:
             "loss",
             "val_loss",
         ]
+
+
+def test_a_file_does_not_say_where_to_write(data, tmp_path):
+    model = make(save_path=tmp_path / "first")
+    model.fit(*data)
+    other = make(save_path=tmp_path / "mine", verbose=0, n_epochs=9)
+    other.load_model(tmp_path / "first")
+    assert (other.save_path, other.n_epochs) == (str(tmp_path / "mine"), 3)
+    assert pyrec.load_model(tmp_path / "first").save_path is None

@@ -13,7 +13,14 @@ import scipy.sparse as sp
 import torch
 
 from pyrec import nets
-from pyrec.callbacks import AnnealingCallback, Callback, Checkpoint, EarlyStopping, LossHistory
+from pyrec.callbacks import (
+    AnnealingCallback,
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    LossHistory,
+    Metrics,
+)
 from pyrec.data import Histories, Interactions
 from pyrec.evaluation import ValidFunc, evaluate, one_plus_random
 from pyrec.models import VAE, AETrainer, MultiDAE, MultiVAE
@@ -127,6 +134,30 @@ class TestResume:
             assert resumed.history[name] == whole.history[name]
         assert [c.state() for c in ours] == [c.state() for c in theirs]
         assert len(ours[0].losses) == resumed.epoch == 6
+
+    def test_a_shuffled_validation_has_one_order(self):
+        """Or the last bits of its mean would depend on how often training began."""
+        orders = []
+
+        def noted(model, test_loader, metric_list):
+            orders.append([tr.numpy().tobytes() for tr, _ in test_loader])
+            return {metric_list[0]: np.ones(1)}
+
+        model, sampler = make(), DataSampler(*VALID, batch_size=15)
+        for epochs in (2, 1):
+            model.train(X, sampler, "ndcg@5", ValidFunc(noted), epochs, None, **QUIET)
+        assert orders[0] == orders[1] == orders[2]
+
+    def test_what_metrics_writes_has_the_states_of_all(self, tmp_path):
+        path = tmp_path / "best"
+        model = make()
+        metrics = Metrics(model, *VALID, None, 5, path)
+        model.train(X, num_epochs=4, callbacks=[metrics, LossHistory()], **QUIET)
+        best = 1 + int(np.argmax(metrics.get_data()))
+        state = make().load_model(path)
+        assert state["epoch"] == best
+        states = dict(state["callbacks"])
+        assert len(states["LossHistory"]["losses"]) == len(states["Metrics"]["ndcg"]) == best
 
     def test_after_the_last_epoch_nothing_is_trained(self, tmp_path):
         model = make()
