@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -77,6 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         # Like Ctrl-C, so that temporary files go: by default the process would end at once.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        # Threads of OpenMP that wait would spin, and with other work on the same cores training
+        # takes ten times as long. Read when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pyrec")
     except Exception as error:

@@ -25,7 +25,7 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     Parameters
     ----------
     path : path
-        The file to write; its folder must exist.
+        The file to write; its folder must exist. Of a symbolic link, the file that it leads to.
 
     Yields
     ------
@@ -36,20 +36,13 @@ def atomic_write(path: StrPath) -> Iterator[Path]:
     ------
     FileNotFoundError
         The folder does not exist.
-    IsADirectoryError
-        ``path`` is a folder.
-    PermissionError
+    IsADirectoryError, FileExistsError
+        ``path`` is a folder, or a device or the like.
+    OSError
         The folder cannot be written to.
     """
-    path = Path(path)
-    check_place(path)
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    except PermissionError as error:
-        raise PermissionError(
-            f"cannot write {path}: the folder {path.parent} is not writable"
-        ) from error
+    path = _regular(path)
+    temporary, descriptor = _create_beside(path)
     mode = os.fstat(descriptor).st_mode
     os.close(descriptor)
     try:
@@ -70,16 +63,36 @@ def check_place(path: StrPath) -> None:
 
     Raises
     ------
-    FileNotFoundError
-        The folder of ``path`` does not exist.
-    IsADirectoryError
-        ``path`` is a folder.
+    FileNotFoundError, IsADirectoryError, FileExistsError, OSError
+        As `atomic_write`.
     """
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.is_dir():
+    temporary, descriptor = _create_beside(_regular(path))
+    os.close(descriptor)
+    temporary.unlink()
+
+
+def _regular(path: StrPath) -> Path:
+    """Return where `path` leads in the end, or raise an error unless a file is or can be there."""
+    place = Path(os.path.realpath(path))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {place.parent} does not exist")
+    if place.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
+    if place.exists() and not place.is_file():
+        raise FileExistsError(f"cannot write {path}: it is a device or the like, no file")
+    return place
+
+
+def _create_beside(path: Path) -> tuple[Path, int]:
+    """Make an empty file of a temporary name in the folder of `path`; return it, open."""
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        return temporary, os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except OSError as error:
+        message = (
+            f"cannot write {path}: the folder {path.parent} is not writable ({error.strerror})"
+        )
+        raise type(error)(error.errno, message) from error
 
 
 @contextmanager

@@ -108,13 +108,11 @@ def train_network(
         )
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     resume = checkpoint if options.resume and checkpoint.exists() else None
-    if options.resume and not as_json:
-        print(
-            f"continuing from {checkpoint}"
-            if resume
-            else f"there is no {checkpoint}: training from the beginning"
-        )
     model = _new_model(recipe, data, options, out, verbose=0 if quiet else 1)
+    if resume is not None:
+        _check_checkpoint(resume, recipe, options)
+    if not as_json:
+        _say_where_it_begins(checkpoint, resume, options)
     start = time.perf_counter()
     _fit(model, data, valid, out, checkpoint, resume, options, verbose=0 if quiet else 1)
     seconds = time.perf_counter() - start
@@ -130,6 +128,28 @@ def train_network(
         more = ", --resume goes on" if checkpoint.exists() else ""
         print(f"interrupted: {out} holds the model so far{more}", file=sys.stderr)
         raise typer.Exit(130)
+
+
+def _check_checkpoint(path: Path, recipe: Recipe, options: Options) -> None:
+    """Raise a ValueError for parameters that were given and are others in the checkpoint."""
+    from pyrec.models.storage import load_model
+
+    before: Any = load_model(path)
+    for name, value in recipe.values.items():
+        stored = getattr(before, name, value)
+        if stored != value:
+            raise ValueError(f"-p {name}={value}: {path} is of a training with {name}={stored}")
+    if options.epochs is not None and before.epoch >= options.epochs:
+        raise ValueError(f"--epochs {options.epochs}: {path} has {before.epoch} epochs already")
+
+
+def _say_where_it_begins(checkpoint: Path, resume: Path | None, options: Options) -> None:
+    if resume is not None:
+        print(f"continuing from {checkpoint}")
+    elif options.resume:
+        print(f"there is no {checkpoint}: training from the beginning")
+    elif checkpoint.exists():
+        print(f"overwriting {checkpoint} of an interrupted training: --resume would go on from it")
 
 
 def _new_model(

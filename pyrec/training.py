@@ -67,6 +67,7 @@ def run(
 ) -> None:
     """Train a model; the parameters are those of `AETrainer.train`, where they are explained."""
     # Whatever can be wrong is found before anything of the model is changed.
+    model.check_optimizer()
     num_epochs, seed = count(num_epochs, "num_epochs"), check_seed(seed)
     loader, catalogue = _training_data(model, train_data, batch_size, seed)
     validation = _validation(catalogue, *valid)
@@ -80,11 +81,12 @@ def run(
     called = _in_order(callbacks, verbose, best)
     for callback in called:
         callback.bind(model)
-    states = [] if resume is None else model.resume(resume, catalogue.item_ids)
+    states = [] if resume is None else model.resume(resume, catalogue, seed)
 
     model.n_items, model.item_ids = catalogue.n_items, catalogue.item_ids
     model.item_counts = catalogue.item_counts
     model.precision = precision or model.precision
+    model.seed_of_training = seed
     if place is not None:
         model.to(place)
     last = num_epochs if resume is not None else model.epoch + num_epochs
@@ -98,7 +100,7 @@ def run_epoch(model: AETrainer, epoch: int, loader: Iterable[Any], verbose: int)
     total, rows = 0.0, 0
     with _bar(epoch, loader, verbose) as bar:
         for number, batch in enumerate(loader):
-            tr, te = batch if isinstance(batch, (tuple, list)) else (batch, None)
+            tr, te = _pair(batch)
             try:
                 loss = model.train_batch(tr, te)
             except FloatingPointError as error:
@@ -109,6 +111,15 @@ def run_epoch(model: AETrainer, epoch: int, loader: Iterable[Any], verbose: int)
     if rows == 0:
         raise ValueError("train_loader gave no rows")
     return total / rows
+
+
+def _pair(batch: Any) -> tuple[Any, Any]:
+    """Inputs and targets of a batch: a pair, or inputs alone, in a tuple of one too."""
+    if not isinstance(batch, (tuple, list)):
+        return batch, None
+    if len(batch) not in (1, 2):
+        raise ValueError(f"a batch must be inputs, or inputs and targets, got {len(batch)} parts")
+    return batch[0], batch[1] if len(batch) == 2 else None
 
 
 def _fit(
@@ -211,6 +222,8 @@ def _validation(
         )
     if data is None or metric is None:
         return None
+    if func in (evaluation.evaluate, evaluation.one_plus_random):
+        func = ValidFunc(func)
     if not callable(func):
         raise TypeError(f"valid_func must be a ValidFunc, got {func!r}")
     if getattr(func, "func", func) in (evaluation.evaluate, evaluation.one_plus_random):

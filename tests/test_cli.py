@@ -407,6 +407,23 @@ class TestTrainNetworks:
         assert (found["interrupted"], found["history"]) == (True, {})
         assert load_model(tmp_path / "m").epoch == 0
 
+    def test_a_checkpoint_of_other_parameters(self, run, demo, tmp_path):
+        out, checkpoint = tmp_path / "m", tmp_path / "m.checkpoint"
+        train = ("train", "MultiVAE", demo / "split", "--out")
+        run(*train, checkpoint, *self.SMALL, "--epochs", 2, "-p", "beta=0.2")
+        resumed = (*train, out, *self.SMALL, "--resume", "-q")
+        for option, message in (
+            (("-p", "beta=0.5"), "is of a training with beta=0.2"),
+            (("--epochs", 1), "has 2 epochs already"),
+            (("--seed", 7), "its seed is 0, this one's 7"),
+        ):
+            result = run(*resumed, *option)
+            assert result.code == 1
+            assert message in result.err
+        assert checkpoint.exists()
+        result = run(*train, out, *self.SMALL, "--epochs", 1, "-q")
+        assert f"overwriting {checkpoint} of an interrupted training" in result.out
+
     def test_a_checkpoint_of_another_network(self, run, demo, tmp_path):
         out, checkpoint = tmp_path / "m", tmp_path / "m.checkpoint"
         run("train", "MultiVAE", demo / "split", "--out", checkpoint, *self.SMALL, "--epochs", 1)

@@ -57,6 +57,18 @@ class TestAtomicWrite:
         with pytest.raises(IsADirectoryError, match="it is a folder"):
             function(tmp_path)
         assert list(tmp_path.iterdir()) == []
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(FileExistsError, match="it is a device or the like, no file"):
+            function(tmp_path / "pipe")
+        with pytest.raises(OSError, match="the folder /proc is not writable"):
+            function("/proc/f")
+
+    def test_a_link_leads_to_its_file(self, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "file")
+        with atomic_write(tmp_path / "link") as temporary:
+            temporary.write_text("new")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_text() == "new"
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_without_the_right_to_write(self, tmp_path):

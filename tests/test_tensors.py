@@ -456,6 +456,27 @@ class TestMatrices:
         assert logits.shape == (ROWS, 6)
         assert len(logits) == len(x) == ROWS
 
+    def test_operators_and_methods_see_the_matrix(self):
+        target = drawn(6)[1]
+        x = Csr.from_dense(target)
+        logits = Logits(torch.randn(ROWS, 2), torch.randn(6, 2), torch.randn(6))
+        y = logits.dense()
+        pairs = [
+            ((logits - x) ** 2, (y - target) ** 2),
+            (-x * logits, -target * y),
+            (2 * x + logits / 3, 2 * target + y / 3),
+            (1 - x, 1 - target),
+            (logits @ torch.ones(6), y @ torch.ones(6)),
+            (x[2:4], target[2:4]),
+            (x > 0, target > 0),
+            (logits.softmax(1).sum(), y.softmax(1).sum()),
+            (abs(logits), y.abs()),
+        ]
+        for ours, theirs in pairs:
+            torch.testing.assert_close(ours, theirs)
+        with pytest.raises(AttributeError, match="Csr has no attribute 'nothing'"):
+            _ = x.nothing
+
     def test_dense_is_differentiable_in_the_values(self):
         x = Csr.from_dense(drawn(6)[1])
         values = x.values.clone().requires_grad_()

@@ -195,10 +195,15 @@ class TestResume:
             "other class": MultiDAE(nets.MultiDAE_net([4, 6, ITEMS])),
             "other network": MultiVAE(nets.MultiVAE_net([5, 6, ITEMS])),
             "other items": make(),
+            "other data": make(),
+            "other seed": make(),
         }
         for name, other in others.items():
             ids = items + 1 if name == "other items" else items
-            other.train(Interactions(X, np.arange(USERS), ids), num_epochs=1, **QUIET)
+            x = X[:-1] if name == "other data" else X
+            seed = int(name == "other seed")
+            theirs = Interactions(x, np.arange(x.shape[0]), ids)
+            other.train(theirs, num_epochs=1, seed=seed, **QUIET)
             other.save_model(tmp_path / name)
         (tmp_path / "foreign").write_text("not a model")
         whole = (tmp_path / "other items").read_bytes()
@@ -206,7 +211,9 @@ class TestResume:
         messages = {
             "other class": "holds a MultiDAE, not a MultiVAE",
             "other network": "its network is .*5.* this one is .*4",
-            "other items": "a model of other items than those of the data",
+            "other items": "is of another training: its items are other ones",
+            "other data": "is of another training: its interactions are other ones",
+            "other seed": "is of another training: its seed is 1, this one's 0",
             "foreign": "is not a pyrec file",
             "truncated": "is truncated",
             "missing": "does not exist",
@@ -264,6 +271,13 @@ def everything(folder, *more, resume=None):
         **QUIET,
     )
     return model, callbacks
+
+
+class Operators(AETrainer):
+    """A loss of the user's own, written with operators."""
+
+    def loss_function(self, prediction, ground_truth):
+        return ((prediction - ground_truth) ** 2).sum(1).mean()
 
 
 class Weighted(VAE):
@@ -399,6 +413,16 @@ class TestData:
         expected = ((fresh.scores(tr) - te.toarray()) ** 2).mean()
         assert model.history["loss"][0] == pytest.approx(expected, rel=1e-5)
 
+    def test_batches_in_tuples_of_one(self):
+        """As torch's DataLoader gives the rows of a TensorDataset."""
+        dense = torch.from_numpy(X.toarray())
+        ours, theirs = make(), make()
+        ours.train([(dense[:30],), (dense[30:],)], num_epochs=2, verbose=0)
+        theirs.train([dense[:30], dense[30:]], num_epochs=2, verbose=0)
+        assert_same_bits(arrays(ours), arrays(theirs))
+        with pytest.raises(ValueError, match="inputs and targets, got 3 parts"):
+            make().train_epoch(1, [(dense, dense, dense)], verbose=0)
+
     def test_the_mean_loss_is_over_rows(self):
         batches = [X[:30], X[30:32]]
         model = AETrainer(nets.MultiDAE_net([4, ITEMS], dropout=0.0), 1e-12)
@@ -421,6 +445,15 @@ class TestData:
         losses = model.history["loss"], exact.history["loss"]
         assert losses[0] != losses[1]
         np.testing.assert_allclose(*losses, rtol=0.02)
+
+    @pytest.mark.parametrize("layout", ["dense", "csr"])
+    def test_a_loss_of_ones_own(self, layout):
+        model = Operators(nets.MultiDAE_net([4, ITEMS], dropout=0))
+        first = torch.nn.functional.mse_loss(
+            model.network(torch.from_numpy(X.toarray())), torch.from_numpy(X.toarray())
+        )
+        model.train(DataSampler(X, batch_size=USERS, layout=layout), num_epochs=1, verbose=0)
+        assert model.history["loss"][0] == pytest.approx(first.item() * ITEMS, rel=1e-5)
 
     def test_train_epoch_of_a_subclass_is_called(self):
         class Doubling(MultiDAE):
@@ -493,7 +526,7 @@ class TestRefusals:
             (
                 {"valid_data": VALID, "valid_metric": "ndcg@5", "best_path": "no/such/folder"},
                 FileNotFoundError,
-                "the folder no/such does not exist",
+                "no/such does not exist",
             ),
             ({"num_epochs": -1}, ValueError, "num_epochs must be a whole number of at least 0"),
             ({"num_epochs": 1.5}, ValueError, "num_epochs must be a whole number of at least 0"),
@@ -513,6 +546,20 @@ class TestRefusals:
             model.train(**{"train_data": X, "num_epochs": 1, **QUIET, **arguments})
         assert_same_bits(arrays(model), before)
         assert (model.n_items, model.epoch) == (None, 0)
+
+    def test_an_optimiser_that_no_file_holds(self, tmp_path):
+        model = make()
+        model.train(X, num_epochs=1, **QUIET)
+        model.optimizer = torch.optim.SGD(model.network.parameters(), lr=0.1)
+        for use in (lambda: model.train(X, **QUIET), lambda: model.save_model(tmp_path / "m")):
+            with pytest.raises(TypeError, match=r"must be the torch\.optim\.Adam .* got SGD"):
+                use()
+
+    def test_evaluate_without_its_wrapper(self):
+        ours, theirs = make(), make()
+        ours.train(X, VALID, "ndcg@5", evaluate, 2, None, **QUIET)
+        theirs.train(X, VALID, "ndcg@5", ValidFunc(evaluate), 2, None, **QUIET)
+        assert ours.history["ndcg@5"] == theirs.history["ndcg@5"]
 
     @pytest.mark.parametrize("values", [2 * X, -X])
     def test_values_beyond_a_probability(self, values):

@@ -34,6 +34,29 @@ class _Lazy:
 
         return function(*matrix(args), **{k: matrix(v) for k, v in (kwargs or {}).items()})
 
+    def __getattr__(self, name: str) -> Any:
+        """Methods of tensors are those of the matrix."""
+        if name.startswith("_") or not hasattr(Tensor, name):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.dense(), name)
+
+
+def _operator(name: str) -> Callable[..., Tensor]:
+    def method(self: _Lazy, *others: Any) -> Tensor:
+        others = tuple(o.dense() if isinstance(o, _Lazy) else o for o in others)
+        result: Tensor = getattr(self.dense(), name)(*others)
+        return result
+
+    return method
+
+
+# Python looks operators up in the class, not by __getattr__.
+for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+    for _prefix in ("", "r"):
+        setattr(_Lazy, f"__{_prefix}{_name}__", _operator(f"__{_prefix}{_name}__"))
+for _name in ("neg", "abs", "getitem", "lt", "le", "gt", "ge", "ne"):
+    setattr(_Lazy, f"__{_name}__", _operator(f"__{_name}__"))
+
 
 class Csr(_Lazy):
     """Sparse rows as tensors: a batch of histories.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,7 +93,10 @@ def load_model(path: StrPath) -> RecSysModel:
 
 
 def load_into(
-    model: RecSysModel, path: StrPath, *, item_ids: NDArray[Any] | None = None
+    model: RecSysModel,
+    path: StrPath,
+    *,
+    check: Callable[[dict[str, Any], NDArray[Any] | None, NDArray[Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Restore ``model``, trained or not, from a file of its own class.
 
@@ -102,8 +106,9 @@ def load_into(
         Left as it was when an error is raised, if its ``restore`` keeps to that.
     path : path
         The model's file.
-    item_ids : (n_items,) array, optional
-        What the file's item ids must be, where it has any.
+    check : callable, optional
+        Gets the file's parameters, item ids and item counts before anything is changed, and raises a
+        ValueError when they are not the ones that are wanted.
 
     Returns
     -------
@@ -118,9 +123,13 @@ def load_into(
     tensors, header = read_tensors(path, _FORMAT)
     if header.get("class") != type(model).__name__:
         raise ValueError(f"{path} holds a {header.get('class')}, not a {type(model).__name__}")
-    stored = decode_ids(_IDS, tensors)
-    if item_ids is not None and stored is not None and not np.array_equal(stored, item_ids):
-        raise ValueError(f"{path} holds a model of other items than those of the data")
+    if check is not None:
+        try:
+            check(header["parameters"], decode_ids(_IDS, tensors), tensors[_COUNTS])
+        except KeyError as error:
+            raise ValueError(f"{path} does not hold a valid model: {error} is missing") from error
+        except ValueError as error:
+            raise ValueError(f"{path} is of another training: {error}") from error
     _restore(model, path, tensors, header)
     return dict(header["parameters"])
 

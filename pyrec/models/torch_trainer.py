@@ -55,6 +55,8 @@ class TorchNNTrainer(RecSysModel):
         Set by callbacks: the training ends after the current epoch.
     running : tuple of Callback
         The callbacks of the training under way.
+    seed_of_training : int or None
+        The seed of the last `train`.
     """
 
     # Parameters of the constructor that a file does not decide.
@@ -82,6 +84,7 @@ class TorchNNTrainer(RecSysModel):
         self.interrupted = self.stop_training = False
         self.running: tuple[Callback, ...] = ()
         self._rows: list[dict[str, Any]] = []
+        self.seed_of_training: int | None = None
 
     def __repr__(self) -> str:
         arguments = [f"{name}={getattr(self, name)}" for name in _arguments(type(self))[1]]
@@ -154,10 +157,23 @@ class TorchNNTrainer(RecSysModel):
         return {**parameters.pop("training"), **parameters}
 
     def resume(
-        self, path: StrPath, item_ids: NDArray[Any] | None
+        self, path: StrPath, catalogue: RecSysModel, seed: int
     ) -> list[tuple[str, dict[str, Any]]]:
-        """Restore the model from a checkpoint with the same item ids; return its callbacks' states."""
-        parameters = storage.load_into(self, path, item_ids=item_ids)
+        """Restore the model from a checkpoint of the same training; return its callbacks' states."""
+
+        def check(
+            parameters: dict[str, Any], ids: NDArray[Any] | None, counts: NDArray[Any]
+        ) -> None:
+            before = parameters["training"]["seed"]
+            if before not in (None, seed):
+                raise ValueError(f"its seed is {before}, this one's {seed}")
+            wanted = catalogue.item_ids
+            if ids is not None and wanted is not None and not np.array_equal(ids, wanted):
+                raise ValueError("its items are other ones than those of the data")
+            if not np.array_equal(counts, np.asarray(catalogue.item_counts)):
+                raise ValueError("its interactions are other ones than those of the data")
+
+        parameters = storage.load_into(self, path, check=check)
         return [(name, state) for name, state in parameters["training"]["callbacks"]]
 
     def take_weights(self, path: StrPath) -> None:
@@ -174,11 +190,23 @@ class TorchNNTrainer(RecSysModel):
             "gradient_updates": self.gradient_updates,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "precision": self.precision,
+            "seed": self.seed_of_training,
             "history": self.history,
             "callbacks": [[name, state] for name, state in states if state],
         }
 
+    def check_optimizer(self) -> None:
+        """Raise a TypeError unless the optimiser is one that a file can hold."""
+        groups = self.optimizer.param_groups
+        if type(self.optimizer) is not torch.optim.Adam or len(groups) != 1:
+            raise TypeError(
+                "optimizer must be the torch.optim.Adam that the constructor made (its settings may "
+                f"change), got {type(self.optimizer).__name__} with {len(groups)} groups: model files "
+                "hold no other"
+            )
+
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        self.check_optimizer()
         parameters = {name: getattr(self, name) for name in self._stored()}
         parameters["network"] = nets.describe(self.network)
         parameters["training"] = self.progress()
@@ -224,7 +252,7 @@ class TorchNNTrainer(RecSysModel):
         """Take over what `progress` returned, but for the callbacks."""
         self.epoch, self.gradient_updates = progress["epoch"], progress["gradient_updates"]
         self.optimizer.param_groups[0]["lr"] = progress["learning_rate"]
-        self.precision = progress["precision"]
+        self.precision, self.seed_of_training = progress["precision"], progress["seed"]
         columns = progress["history"]
         self._rows = [
             dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
@@ -251,6 +279,8 @@ def _check_progress(progress: dict[str, Any]) -> None:
     count(progress["epoch"], "epoch")
     count(progress["gradient_updates"], "gradient_updates")
     number(progress["learning_rate"], "learning_rate")
+    if progress["seed"] is not None:
+        count(progress["seed"], "seed")
     if progress["precision"] not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
     if not isinstance(progress["history"], dict):
