@@ -495,8 +495,8 @@ def test_the_exponential_is_accurate():
     grad = logits.float()
     likelihood.nll_in_place(grad, torch.tensor([[1.0, 0.0]]).expand(len(x), 2), None, 1.0)
     error = grad[:, 1].double() / torch.softmax(logits.float().double(), 1)[:, 1] - 1
-    # The rounding of x log2(e) grows with x.
-    assert (error.abs() < 3e-7 + 3e-8 * x.abs()).all()
+    # The rounding of x log2(e) grows with x, twice as fast without fused operations.
+    assert (error.abs() < 3e-7 + 8e-8 * x.abs()).all()
 
 
 class TestFastFloat32:

@@ -30,7 +30,7 @@ PYREC_INLINE void narrow(float x, Bf16& y) {  // to the nearest, ties to even
     y.bits = static_cast<std::uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded);
 }
 
-// e^x for x <= 0: relative error below 4e-7 + 3e-8 |x|, 0 below -87 (no denormals), NaN for NaN.
+// e^x for x <= 0: relative error below 3e-7 + 8e-8 |x|, 0 below -87 (no denormals), NaN for NaN.
 // Without branches, so that loops over it become vector code. x log2(e) = n + f with |f| <= 1/2;
 // adding 1.5 * 2^23 rounds to n and leaves it in the low bits; 2^f by a polynomial.
 PYREC_INLINE float exp_negative(float x) {
