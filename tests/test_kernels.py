@@ -407,6 +407,17 @@ class TestRowSampler:
         sampler.dense(numbers, out)
         np.testing.assert_array_equal(out, x.toarray()[numbers])
 
+    def test_same_rows_for_any_number_of_threads(self, draw):
+        x = draw(3000, 20, 0.3, binary=False)  # three tasks
+        order = kernels.shuffled_rows(3000, 0, 0)
+        sampler = kernels.RowSampler(x)
+        one, three = (sampler.rows(order, n_threads=n) for n in (1, 3))
+        for ours, theirs in zip(one, three, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(
+            sp.csr_array((one[2], one[1], one[0]), shape=x.shape).toarray(), x.toarray()[order]
+        )
+
     def test_no_rows(self, draw):
         sampler = kernels.RowSampler(draw(4, 5))
         indptr, indices, values = sampler.rows(np.array([], np.int64))

@@ -393,6 +393,14 @@ class TestNormalizeRows:
         theirs = gradient((expected.to(dtype) * up).sum(), plain)[0][kept != 0]
         assert_near(own, theirs)
 
+    def test_same_bits_for_any_number_of_threads(self, monkeypatch):
+        x = Csr.from_dense(torch.rand(5000, 20))  # three tasks
+        results = []
+        for n in ("1", "3"):
+            monkeypatch.setenv("PYREC_NUM_THREADS", n)
+            results.append(tensors.normalize_rows(x).values)
+        assert torch.equal(*results)
+
 
 class TestDrop:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -407,7 +415,7 @@ class TestDrop:
         assert abs(kept.double().mean() - (1 - share)) <= 5 * (share * (1 - share) / 1e5) ** 0.5
 
     def test_draws_follow_from_torchs_generator_alone(self, monkeypatch):
-        x = Csr.from_dense(torch.ones(30, 1000))
+        x = Csr.from_dense(torch.ones(300, 1000))  # three tasks
         drawn = []
         for seed, threads in ((0, "1"), (0, "3"), (1, "1")):
             monkeypatch.setenv("PYREC_NUM_THREADS", threads)

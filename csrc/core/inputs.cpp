@@ -9,8 +9,8 @@
 namespace pyrec {
 namespace {
 
-// Cheap work: a task has to be worth handing out.
-constexpr std::int64_t kRows = 128, kEntries = 8192;
+// Cheap work: to wake a thread takes as long as 50,000 entries do.
+constexpr std::int64_t kRows = 2048, kEntries = 1 << 17;
 
 template <class T> PYREC_INLINE void drop_some(const T* values, std::int64_t begin, std::int64_t end,
                                                std::uint64_t least, T scale, std::uint64_t seed, T* out) {

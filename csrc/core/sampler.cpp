@@ -16,8 +16,9 @@
 namespace pyrec {
 namespace {
 
-constexpr std::int64_t kRows = 32;  // a task
-constexpr std::int64_t kAhead = 6;  // rows fetched ahead of their use
+constexpr std::int64_t kRows = 32;          // dense rows a task
+constexpr std::int64_t kSparseRows = 1024;  // less work than to wake a thread for half of them
+constexpr std::int64_t kAhead = 6;          // rows fetched ahead of their use
 // Floats that no cache will hold until they are read.
 constexpr std::int64_t kBeyondCaches = 8 << 20;
 
@@ -67,7 +68,7 @@ void shuffled_rows(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, Vect
 
 void take_rows(const Csr& x, Vector<const std::int64_t> numbers, Vector<const std::int64_t> indptr,
                Vector<std::int32_t> items, Vector<float> values, int n_threads) {
-    parallel_for(numbers.size, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(numbers.size, kSparseRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t b = begin; b < end; ++b) {
             fetch_row(x, b + kAhead < end ? numbers[b + kAhead] : -1);
             const std::int64_t from = x.indptr[numbers[b]];
