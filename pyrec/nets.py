@@ -134,7 +134,23 @@ class _LayeredNet(AE_net):
         return {"dec_dims": list(self.dec_dims), "enc_dims": list(self.enc_dims)}
 
 
-class MultiDAE_net(_LayeredNet):
+class _MultinomialNet(_LayeredNet):
+    """What Mult-DAE and Mult-VAE share: their input, and logits at the end."""
+
+    dropout: float
+
+    def prepared(self, x: Batch) -> Batch:
+        return drop(normalize(super().prepared(x)), self.dropout, self.training)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the (n, n_items) logits of `z`, (n, latent)."""
+        return self.logits(z).dense()
+
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), "dropout": self.dropout}
+
+
+class MultiDAE_net(_MultinomialNet):
     """Denoising autoencoder with logits at its end (Liang et al. 2018, Mult-DAE).
 
     A history is divided by its L2 norm, then thinned by dropout. Tanh follows every layer but the
@@ -161,23 +177,13 @@ class MultiDAE_net(_LayeredNet):
         super().__init__(dec_dims, enc_dims, heads=1, seed=seed)
         self.dropout = _share(dropout, "dropout")
 
-    def prepared(self, x: Batch) -> Batch:
-        return drop(normalize(super().prepared(x)), self.dropout, self.training)
-
     def encode(self, x: Batch) -> Tensor:
         """Return the (n, latent) latents of the batch `x`."""
         return tanh_layers(self.enc_layers, self.prepared(x))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the (n, n_items) logits of `z`, (n, latent)."""
-        return self.logits(z).dense()
-
     def factored(self, x: Batch) -> Logits:
         """Return what `forward` returns, not multiplied out."""
         return self.logits(self.encode(x))
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "dropout": self.dropout}
 
 
 class VAE_net(_LayeredNet):
@@ -220,7 +226,7 @@ class VAE_net(_LayeredNet):
         return self.decode(self.sample(mu, logvar)), mu, logvar
 
 
-class MultiVAE_net(VAE_net):
+class MultiVAE_net(_MultinomialNet, VAE_net):
     """Variational autoencoder with logits at its end (Liang et al. 2018, Mult-VAE).
 
     A history is divided by its L2 norm, then thinned by dropout; the layers are those of `VAE_net`
@@ -247,20 +253,10 @@ class MultiVAE_net(VAE_net):
         super().__init__(dec_dims, enc_dims, seed=seed)
         self.dropout = _share(dropout, "dropout")
 
-    def prepared(self, x: Batch) -> Batch:
-        return drop(normalize(super().prepared(x)), self.dropout, self.training)
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Return the (n, n_items) logits of `z`, (n, latent)."""
-        return self.logits(z).dense()
-
     def factored(self, x: Batch) -> tuple[Logits, Tensor, Tensor]:
         """Return what `forward` returns, the logits not multiplied out."""
         mu, logvar = self.encode(x)
         return self.logits(self.sample(mu, logvar)), mu, logvar
-
-    def config(self) -> dict[str, Any]:
-        return {**super().config(), "dropout": self.dropout}
 
 
 class StandardVAE_net(VAE_net):

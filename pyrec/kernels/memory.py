@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,19 +22,20 @@ _LARGE = 1 << 18
 # Gradients that were dropped, by type and device, and where those lie that are in use.
 _spare: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
 _in_use: set[int] = set()
+_lock = threading.Lock()
 _scratch: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
 
 def take(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return memory of undefined content for a gradient, used before if there is some of this size."""
     size = math.prod(shape)
-    spare = _spare.get((dtype, device), [])
-    for place, tensor in enumerate(spare):
-        if tensor.numel() == size:
-            taken = spare.pop(place).view(shape)
-            break
-    else:
-        taken = torch.empty(shape, dtype=dtype, device=device)
+    with _lock:  # threads may train models of their own
+        spare = _spare.get((dtype, device), [])
+        fitting = [place for place, tensor in enumerate(spare) if tensor.numel() == size]
+        found = spare.pop(fitting[0]) if fitting else None
+    if found is None:
+        found = torch.empty(size, dtype=dtype, device=device)
+    taken = found.view(shape)
     if size >= _LARGE:
         _in_use.add(taken.data_ptr())
     return taken
@@ -42,7 +44,8 @@ def take(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tens
 def zero_grad(parameters: Iterable[Tensor]) -> None:
     """Drop the gradients; the memory of those that `take` gave is kept for the next backward pass.
 
-    A gradient that somebody else still refers to is left to them.
+    A gradient that somebody else still refers to is left to them; a view of one (`view`, `numpy`)
+    does not count, so clone what is to be kept.
 
     Parameters
     ----------

@@ -268,8 +268,6 @@ class AETrainer(TorchNNTrainer):
         Recommendations
             ``items`` int32 (n, k) without the item itself, ``scores`` the cosines.
         """
-        import scipy.sparse as sp
-
         self._require_trained()
         numbers = self._item_numbers(items)
         network: Any = self.network
@@ -278,9 +276,7 @@ class AETrainer(TorchNNTrainer):
         vectors = _array(network.item_factors()[0])
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-        ones, rows = np.ones(len(numbers), np.float32), np.arange(len(numbers))
-        itself = sp.csr_array((ones, (rows, numbers)), shape=(len(numbers), len(vectors)))
-        return kernels.topk_factors(vectors[numbers], vectors, k, itself)
+        return kernels.topk_factors(vectors[numbers], vectors, k, self._each_itself(numbers))
 
     def batches(
         self, x: Any, batch_size: int, *, shuffle: bool = False, seed: int = 0, name: str = "x"

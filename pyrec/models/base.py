@@ -185,6 +185,13 @@ class RecSysModel:
             )
         return numbers.astype(np.int64)
 
+    def _each_itself(self, items: NDArray[np.int64]) -> sp.csr_array:
+        """A row an item, with the item itself: what `similar_items` leaves out."""
+        import scipy.sparse as sp
+
+        ones, rows = np.ones(len(items), np.float32), np.arange(len(items))
+        return sp.csr_array((ones, (rows, items)), shape=(len(items), self.n_items or 0))
+
     def _require_trained(self) -> None:
         if self.n_items is None:
             raise RuntimeError(

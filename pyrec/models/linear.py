@@ -180,14 +180,9 @@ class EASE(RecSysModel):
         Recommendations
             ``items`` int32 (n, k) without the item itself, ``scores`` the weights.
         """
-        import scipy.sparse as sp
-
         self._require_trained()
         numbers = self._item_numbers(items)
-        ones, rows = np.ones(len(numbers), np.float32), np.arange(len(numbers))
-        weights = self._weights()
-        itself = sp.csr_array((ones, (rows, numbers)), shape=(len(numbers), len(weights)))
-        return kernels.topk(weights[numbers], k, itself)
+        return kernels.topk(self._weights()[numbers], k, self._each_itself(numbers))
 
     def explain(self, x: Any, items: ArrayLike) -> Explanation:
         """Return which of the user's items gave the scores of `items`, and how much.
