@@ -45,6 +45,34 @@ def spd_inverse(
     n_threads: int,
 ) -> int: ...
 def ease_weights(p: F32, n_threads: int) -> None: ...
+def slim_columns(
+    g: Floats,
+    columns: I32,
+    indptr: I64,
+    indices: I32,
+    values: Floats,
+    lambda1: float,
+    lambda2: float,
+    nonnegative: bool,
+    tolerance: float,
+    max_sweeps: int,
+    n_threads: int,
+) -> tuple[tuple[I64, I32, Floats], F64, I64]: ...
+def admm_rows(p: Floats, columns: int) -> tuple[int, int]: ...
+def pack_inverse(p: Floats, n_threads: int) -> None: ...
+def admm_step(
+    p: Floats,
+    columns: I32,
+    lambda1: float,
+    rho: float,
+    relaxation: float,
+    nonnegative: bool,
+    w: Floats,
+    d: Floats,
+    b: Floats,
+    residuals: F64,
+    n_threads: int,
+) -> None: ...
 def topk(
     scores: F32, seen: Lists, deny: Lists, allow: Lists, items: I32, best: F32, n_threads: int
 ) -> None: ...
@@ -59,6 +87,28 @@ def topk_dense_weights(
     allow: Lists,
     items: I32,
     best: F32,
+    n_threads: int,
+) -> None: ...
+def topk_sparse_weights(
+    indptr: I64,
+    indices: I32,
+    values: F32,
+    weights: tuple[I64, I32, F32],
+    offset: F32 | None,
+    seen: Lists,
+    deny: Lists,
+    allow: Lists,
+    items: I32,
+    best: F32,
+    n_threads: int,
+) -> None: ...
+def sparse_product(
+    indptr: I64,
+    indices: I32,
+    values: F32,
+    weights: tuple[I64, I32, F32],
+    offset: F32 | None,
+    out: F32,
     n_threads: int,
 ) -> None: ...
 def topk_factors(

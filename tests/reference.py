@@ -18,6 +18,51 @@ def ease(x, lam):
     return b
 
 
+def slim_objective(g, b, lambda1, lambda2):
+    """1/2 |X - XB|^2 + lambda2/2 |B|^2 + lambda1 |B|_1, from G = X'X; per column."""
+    i = np.eye(len(g))
+    fit = ((b - i) * (g @ (b - i))).sum(0)
+    return 0.5 * fit + 0.5 * lambda2 * (b * b).sum(0) + lambda1 * np.abs(b).sum(0)
+
+
+def slim(g, lambda1, lambda2, nonnegative):
+    """Coordinate descent on every column, one coordinate after the other, until nothing moves."""
+    n, rng = len(g), np.random.default_rng(0)
+    b = np.zeros((n, n))
+    for j in range(n):
+        rest = g[:, j].astype(np.float64)  # g_j - G b
+        for _ in range(10_000):
+            largest = 0.0
+            for i in rng.permutation(n):
+                if i == j or g[i, i] + lambda2 == 0:
+                    continue
+                z = rest[i] + g[i, i] * b[i, j]
+                size = max((z if nonnegative else abs(z)) - lambda1, 0.0)
+                value = np.copysign(size, z) / (g[i, i] + lambda2)
+                rest -= (value - b[i, j]) * g[:, i]
+                largest = max(largest, abs(value - b[i, j]))
+                b[i, j] = value
+            if largest < 1e-14:
+                break
+    return b
+
+
+def admm_slim(g, lambda1, lambda2, rho, nonnegative, iterations, relaxation=1.0):
+    """Steck et al. 2020, algorithm 1, on whole matrices; C and the dual variable as published."""
+    n = len(g)
+    p = np.linalg.inv(g + (lambda2 + rho) * np.eye(n))
+    c, dual = np.zeros((n, n)), np.zeros((n, n))
+    for _ in range(iterations):
+        free = p @ (g + rho * c - dual)
+        b = free - p * (np.diag(free) / np.diag(p))
+        mixed = relaxation * b + (1 - relaxation) * c
+        z = mixed + dual / rho
+        size = np.maximum((z if nonnegative else np.abs(z)) - lambda1 / rho, 0)
+        c = np.copysign(size, z)
+        dual = dual + rho * (mixed - c)
+    return c
+
+
 def topk(scores, k, seen=None, allow=None, deny=None):
     """Boolean masks; a full stable sort of every row."""
     masked = scores.astype(np.float64)

@@ -49,10 +49,14 @@ void add_all(std::int64_t begin, std::int64_t end, Row row, Value value, std::in
     for (; q < end; ++q) add_row(row(q), value(q), n, y);
 }
 
+template <class T> void begin_row(Vector<const T> offset, std::int64_t n, T* y) {
+    if (offset.data) std::copy(offset.data, offset.data + offset.size, y);
+    else std::fill(y, y + n, T{0});
+}
+
 template <class T> void product_row(const BasicCsr<T>& x, std::int64_t u, Matrix<const T> weights,
                                     Vector<const T> offset, T* y) {
-    if (offset.data) std::copy(offset.data, offset.data + offset.size, y);
-    else std::fill(y, y + weights.cols, T{0});
+    begin_row(offset, weights.cols, y);
     add_all(
         x.indptr[u], x.indptr[u + 1], [&](std::int64_t q) { return weights.row(x.indices[q]); },
         [&](std::int64_t q) { return x.values[q]; }, weights.cols, y);
@@ -63,6 +67,23 @@ template <class T> void product_row(const BasicCsr<T>& x, std::int64_t u, Matrix
 void sparse_row(const Csr& x, std::int64_t u, Matrix<const float> weights, Vector<const float> offset,
                 float* y) {
     product_row(x, u, weights, offset, y);
+}
+
+void sparse_row(const Csr& x, std::int64_t u, const Csr& weights, Vector<const float> offset, float* y) {
+    begin_row(offset, weights.cols, y);
+    for (std::int64_t q = x.indptr[u]; q < x.indptr[u + 1]; ++q) {
+        const float value = x.values[q];
+        const std::int64_t end = weights.indptr[x.indices[q] + 1];
+        for (std::int64_t e = weights.indptr[x.indices[q]]; e < end; ++e)
+            y[weights.indices[e]] += value * weights.values[e];
+    }
+}
+
+void sparse_product(const Csr& x, const Csr& weights, Vector<const float> offset, Matrix<float> out,
+                    int n_threads) {
+    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t b = begin; b < end; ++b) sparse_row(x, b, weights, offset, out.row(b));
+    });
 }
 
 template <class T> void sparse_linear(const BasicCsr<T>& x, Matrix<const T> weights, Vector<const T> offset,

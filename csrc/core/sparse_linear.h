@@ -8,9 +8,15 @@ namespace pyrec {
 void sparse_row(const Csr& x, std::int64_t u, Matrix<const float> weights, Vector<const float> offset,
                 float* y);
 
+// The same with weights of which most are zero.
+void sparse_row(const Csr& x, std::int64_t u, const Csr& weights, Vector<const float> offset, float* y);
+
 // out = offset + x * weights. Every row is summed by one thread: the same bits for any n_threads.
 template <class T> void sparse_linear(const BasicCsr<T>& x, Matrix<const T> weights, Vector<const T> offset,
                                       Matrix<T> out, int n_threads);
+
+void sparse_product(const Csr& x, const Csr& weights, Vector<const float> offset, Matrix<float> out,
+                    int n_threads);
 
 // grad = xᵀ * out_grad, all of it written: the gradient of the weights. Each of its rows is summed by
 // one thread, in the order of x's rows.

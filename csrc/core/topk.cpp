@@ -61,6 +61,20 @@ class Lease {
     std::unique_ptr<float[]> buffer_;
 };
 
+template <class Weights> void topk_weights(const Csr& x, const Weights& weights, Vector<const float> offset,
+                                           const Candidates& candidates, Matrix<std::int32_t> items,
+                                           Matrix<float> best, int n_threads) {
+    if (items.cols == 0) return;
+    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+        Selector selector(weights.cols, items.cols);
+        std::vector<float> scores(static_cast<std::size_t>(weights.cols));
+        for (std::int64_t b = begin; b < end; ++b) {
+            sparse_row(x, b, weights, offset, scores.data());
+            selector.select(scores.data(), candidates, b, nullptr, items.row(b), best.row(b));
+        }
+    });
+}
+
 }  // namespace
 
 void topk(Matrix<const float> scores, const Candidates& candidates, Matrix<std::int32_t> items,
@@ -77,15 +91,13 @@ void topk(Matrix<const float> scores, const Candidates& candidates, Matrix<std::
 void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const float> offset,
                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
                         int n_threads) {
-    if (items.cols == 0) return;
-    parallel_for(x.rows, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        Selector selector(weights.cols, items.cols);
-        std::vector<float> scores(static_cast<std::size_t>(weights.cols));
-        for (std::int64_t b = begin; b < end; ++b) {
-            sparse_row(x, b, weights, offset, scores.data());
-            selector.select(scores.data(), candidates, b, nullptr, items.row(b), best.row(b));
-        }
-    });
+    topk_weights(x, weights, offset, candidates, items, best, n_threads);
+}
+
+void topk_sparse_weights(const Csr& x, const Csr& weights, Vector<const float> offset,
+                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
+                         int n_threads) {
+    topk_weights(x, weights, offset, candidates, items, best, n_threads);
 }
 
 void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,
@@ -95,7 +107,7 @@ void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const
     const PackedItems packed(items, bias, n_threads);
     const std::int64_t block =
         std::clamp(kBlockScores / std::max<std::int64_t>(1, packed.stride()), kLeastUsers, kMostUsers);
-    Space space(packed.padded(std::min(block, h.rows)) * packed.stride(), n_threads);
+    Space space(ItemPanels<float>::padded_rows(std::min(block, h.rows)) * packed.stride(), n_threads);
     parallel_for(h.rows, block, n_threads, [&](std::int64_t begin, std::int64_t end) {
         const Lease scores(space);
         std::vector<float> packed_users;

@@ -21,6 +21,11 @@ void topk_dense_weights(const Csr& x, Matrix<const float> weights, Vector<const 
                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
                         int n_threads);
 
+// The same for weights that are sparse: an item that no history touches scores its offset, or 0.
+void topk_sparse_weights(const Csr& x, const Csr& weights, Vector<const float> offset,
+                         const Candidates& candidates, Matrix<std::int32_t> items, Matrix<float> best,
+                         int n_threads);
+
 // The same for the scores  h * itemsᵀ + bias (see PackedItems), in blocks of users. Memory: a copy of
 // the item factors, and a block of scores a thread: 8 MiB, or 16 users where these are more.
 void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const float> bias,

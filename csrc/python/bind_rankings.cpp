@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "core/ranking.h"
+#include "core/sparse_linear.h"
 #include "core/topk.h"
 #include "python/bindings.h"
 
@@ -14,6 +15,13 @@ using namespace py::literals;
 void check_result(std::int64_t rows, const Matrix<std::int32_t>& items, const Matrix<float>& best) {
     require(items.rows == rows && best.rows == rows && items.cols == best.cols,
             "items and best must both have shape (" + std::to_string(rows) + ", k)");
+}
+
+// (indptr, indices, values) of a matrix with as many columns as rows.
+Csr square_csr(const py::tuple& parts, const std::string& name) {
+    require(parts.size() == 3, name + " must be (indptr, indices, data)");
+    const auto indptr = parts[0].cast<py::array>();
+    return csr(indptr, parts[1].cast<py::array>(), parts[2].cast<py::array>(), indptr.size() - 1, name);
 }
 
 void bind_topk(const py::array& scores, const py::object& seen, const py::object& deny,
@@ -46,6 +54,37 @@ void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, 
     threads(n_threads);
     py::gil_scoped_release nogil;
     topk_dense_weights(x, w, o, candidates, i, b, n_threads);
+}
+
+void bind_topk_sparse_weights(const py::array& indptr, const py::array& indices, const py::array& values,
+                              const py::tuple& weights, const py::object& offset, const py::object& seen,
+                              const py::object& deny, const py::object& allow, const py::array& items,
+                              const py::array& best, int n_threads) {
+    const auto w = square_csr(weights, "weights");
+    const auto x = csr(indptr, indices, values, w.rows, "x");
+    const auto i = matrix<std::int32_t>(items, "items");
+    const auto b = matrix<float>(best, "best");
+    check_result(x.rows, i, b);
+    const auto o = item_offset<float>(offset, w.cols, "offset");
+    const Candidates candidates{item_lists(seen, x.rows, w.cols, "seen"),
+                                item_lists(deny, x.rows, w.cols, "deny"),
+                                item_lists(allow, x.rows, w.cols, "allow")};
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    topk_sparse_weights(x, w, o, candidates, i, b, n_threads);
+}
+
+void bind_sparse_product(const py::array& indptr, const py::array& indices, const py::array& values,
+                         const py::tuple& weights, const py::object& offset, const py::array& out,
+                         int n_threads) {
+    const auto w = square_csr(weights, "weights");
+    const auto x = csr(indptr, indices, values, w.rows, "x");
+    const auto o = item_offset<float>(offset, w.cols, "offset");
+    const auto y = matrix<float>(out, "out");
+    require_shape(y, x.rows, w.cols, "out");
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    sparse_product(x, w, o, y, n_threads);
 }
 
 void bind_topk_factors(const py::array& h, const py::array& factors, const py::object& bias,
@@ -103,6 +142,10 @@ void bind_rankings(py::module_& m) {
     m.def("topk", &bind_topk, "scores"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
     m.def("topk_dense_weights", &bind_topk_dense_weights, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
           "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
+    m.def("topk_sparse_weights", &bind_topk_sparse_weights, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
+          "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
+    m.def("sparse_product", &bind_sparse_product, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
+          "offset"_a, "out"_a, "n_threads"_a);
     m.def("topk_factors", &bind_topk_factors, "h"_a, "factors"_a, "bias"_a, "seen"_a, "deny"_a, "allow"_a,
           "items"_a, "best"_a, "n_threads"_a);
     m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a, "out"_a,

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyrec.kernels.arrays import ease_weights, gram, scores_dense_weights, spd_inverse
+from pyrec.kernels.arrays import (
+    ease_weights,
+    gram,
+    scores_dense_weights,
+    scores_sparse_weights,
+    spd_inverse,
+)
 from pyrec.kernels.batches import RowSampler, nonzeros, shuffled_rows
 from pyrec.kernels.selection import (
     METRICS,
@@ -18,6 +24,7 @@ from pyrec.kernels.selection import (
     topk,
     topk_dense_weights,
     topk_factors,
+    topk_sparse_weights,
 )
 from pyrec.kernels.threads import blas_threads, n_threads
 
@@ -38,11 +45,13 @@ __all__ = [
     "parse_metric",
     "ranking",
     "scores_dense_weights",
+    "scores_sparse_weights",
     "shuffled_rows",
     "spd_inverse",
     "topk",
     "topk_dense_weights",
     "topk_factors",
+    "topk_sparse_weights",
 ]
 
 

@@ -21,7 +21,7 @@ from pyrec.kernels.threads import n_threads as resolve_threads
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["ease_weights", "gram", "scores_dense_weights", "spd_inverse"]
+__all__ = ["ease_weights", "gram", "scores_dense_weights", "scores_sparse_weights", "spd_inverse"]
 
 # OpenBLAS's potrf was run up to 26,000 rows of float32 and crashes at 29,858; its syrk crashes at
 # 17,000 rows of float64 (two threads): what counts is the bytes of a row.
@@ -34,6 +34,7 @@ def gram(
     *,
     dtype: type[np.float32 | np.float64] = np.float32,
     mirror: bool = True,
+    out: NDArray[Any] | None = None,
     n_threads: int | None = None,
 ) -> NDArray[Any]:
     """Return XᵀX as a dense symmetric matrix.
@@ -46,6 +47,8 @@ def gram(
         Type of the result, and of the sums.
     mirror : bool
         False leaves zeros below the diagonal: enough for `spd_inverse`.
+    out : (m, m) C-contiguous array of `dtype`, optional
+        Where to write it; by default in memory of its own.
 
     Returns
     -------
@@ -56,7 +59,11 @@ def gram(
     Memory: the result, and 8 bytes an interaction.
     """
     c = as_csr(x)
-    out = np.empty((c.shape[1], c.shape[1]), _float_type(dtype))
+    shape, kind = (c.shape[1], c.shape[1]), _float_type(dtype)
+    if out is None:
+        out = np.empty(shape, kind)
+    if not isinstance(out, np.ndarray) or out.shape != shape or out.dtype != kind:
+        raise TypeError(f"out must be a {kind} array of shape {shape}, got {describe(out)}")
     _core.gram(*parts(c), out, mirror, resolve_threads(n_threads))
     return out
 
@@ -150,16 +157,48 @@ def scores_dense_weights(
     return out
 
 
+def scores_sparse_weights(
+    x: sp.sparray | sp.spmatrix,
+    weights: sp.sparray | sp.spmatrix,
+    *,
+    offset: ArrayLike | None = None,
+    n_threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Return the (n, m) scores ``offset + x @ weights``, the very ones that `topk_sparse_weights` ranks.
+
+    Parameters are those of `topk_sparse_weights`. The result is n x m and dense: keep n small.
+    """
+    c, w, o = sparse_weights(x, weights, offset)
+    out = np.empty(c.shape, np.float32)
+    _core.sparse_product(*parts(c), parts(w), o, out, resolve_threads(n_threads))
+    return out
+
+
 def dense_weights(
     x: Any, weights: Any, offset: Any
 ) -> tuple[sp.csr_array, NDArray[np.float32], NDArray[np.float32] | None]:
     c = as_csr(x)
     w = np.ascontiguousarray(weights, dtype=np.float32)
-    if w.shape != (c.shape[1], c.shape[1]):
-        raise ValueError(
-            f"weights must have shape {(c.shape[1], c.shape[1])} to fit x, got {w.shape}"
-        )
-    return c, w, None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
+    _fits(w, c)
+    return c, w, _offset(offset)
+
+
+def sparse_weights(
+    x: Any, weights: Any, offset: Any
+) -> tuple[sp.csr_array, sp.csr_array, NDArray[np.float32] | None]:
+    c, w = as_csr(x), as_csr(weights, name="weights")
+    _fits(w, c)
+    return c, w, _offset(offset)
+
+
+def _fits(weights: Any, x: sp.csr_array) -> None:
+    wanted = (x.shape[1], x.shape[1])
+    if weights.shape != wanted:
+        raise ValueError(f"weights must have shape {wanted} to fit x, got {weights.shape}")
+
+
+def _offset(offset: Any) -> NDArray[np.float32] | None:
+    return None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
 
 
 def parts(c: sp.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:

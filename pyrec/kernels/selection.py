@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
 from pyrec.data.csr import as_csr, is_sparse
-from pyrec.kernels.arrays import dense_weights, describe, parts
+from pyrec.kernels.arrays import dense_weights, describe, parts, sparse_weights
 from pyrec.kernels.threads import n_threads as resolve_threads
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "topk",
     "topk_dense_weights",
     "topk_factors",
+    "topk_sparse_weights",
 ]
 
 METRICS = tuple(_core.Metric.__members__)
@@ -110,6 +111,41 @@ def topk_dense_weights(
     result = _empty_result(c.shape[0], k)
     lists = _candidates(seen, deny, allow, c.shape[1])
     _core.topk_dense_weights(*parts(c), w, o, *lists, *result, resolve_threads(n_threads))
+    return result
+
+
+def topk_sparse_weights(
+    x: sp.sparray | sp.spmatrix,
+    weights: sp.sparray | sp.spmatrix,
+    k: int,
+    seen: Any = None,
+    *,
+    offset: ArrayLike | None = None,
+    allow: Any = None,
+    deny: Any = None,
+    n_threads: int | None = None,
+) -> Recommendations:
+    """Return the `k` best items of each history under the scores ``offset + x @ weights``, with sparse weights.
+
+    An item that no item of the history leads to scores 0 (and its offset), and takes part.
+
+    Parameters
+    ----------
+    x : (n, m) CSR
+        Histories.
+    weights : (m, m) CSR
+        Item-item weights; row i is what item i adds to other items' scores.
+    k, seen, offset, allow, deny, n_threads
+        As in `topk_dense_weights`.
+
+    Notes
+    -----
+    Memory: one row of m floats a thread.
+    """
+    c, w, o = sparse_weights(x, weights, offset)
+    result = _empty_result(c.shape[0], k)
+    lists = _candidates(seen, deny, allow, c.shape[1])
+    _core.topk_sparse_weights(*parts(c), parts(w), o, *lists, *result, resolve_threads(n_threads))
     return result
 
 
