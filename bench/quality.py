@@ -1,6 +1,6 @@
 """Quality of the models on real data, mean and spread over seeds; the settings stand below.
 
-    python bench/quality.py ncf|strong|standard DATA [--seeds 3]
+    python bench/quality.py ncf|strong|slim|standard DATA [--seeds 3]
 
 DATA is a folder with ``ml-1m/ratings.parquet`` and ``ml-1m/ncf/{train,test}.parquet``.
 """
@@ -21,7 +21,15 @@ from pyrec.callbacks import EarlyStopping
 from pyrec.data import Interactions, strong_generalization
 from pyrec.evaluation import evaluate
 from pyrec.metrics import summarize
-from pyrec.models import EASE, MultiDAE, MultiVAE, Popularity, StandardVAE
+from pyrec.models import (
+    EASE,
+    ADMM_Slim,
+    MultiDAE,
+    MultiVAE,
+    Popularity,
+    RecSysModel,
+    StandardVAE,
+)
 from pyrec.nets import MultiDAE_net, MultiVAE_net
 
 NCF = {
@@ -51,6 +59,20 @@ STRONG = {
     "num_epochs": 200,
     "patience": 25,
     "metric": "ndcg@100",
+}
+# The grids from which validation chooses.
+SLIM = {
+    "heldout": 600,
+    "lam": [100.0, 200.0, 300.0, 500.0, 700.0, 1000.0, 1500.0, 2000.0],
+    "lambda1": [1.0, 2.0, 5.0, 10.0],
+    "lambda2": [100.0, 300.0, 1000.0],
+    "metric": "ndcg@100",
+    "variants": {
+        "L1, B >= 0": {},
+        "L1": {"nn_constr": False},
+        "B >= 0": {"l1_penalty": False},
+        "neither": {"nn_constr": False, "l1_penalty": False},
+    },
 }
 STANDARD = {
     "heldout": 600,
@@ -179,6 +201,31 @@ def strong(data: Path, seed: int) -> dict[str, Result]:
     return results
 
 
+def slim(data: Path, seed: int) -> dict[str, Result]:
+    """Held-out users: EASE and the variants of ADMM_Slim, the penalties of each chosen on validation."""
+    split = strong_generalization(likes(data), heldout=SLIM["heldout"], seed=seed)
+    given = (split.train, (split.valid_tr, split.valid_te), SLIM["metric"])
+    paths = {"EASE": EASE.path(*given, lam=SLIM["lam"], verbose=0)}
+    for name, flags in SLIM["variants"].items():
+        # Without both it is EASE: the same grid.
+        grid = {"lambda2": SLIM["lambda2"] if flags.get("nn_constr", True) else SLIM["lam"]}
+        if flags.get("l1_penalty", True):
+            grid = {name: SLIM[name] for name in ("lambda1", "lambda2")}
+        paths[f"ADMM_Slim, {name}"] = ADMM_Slim.path(*given, **grid, **flags, verbose=0)
+    results = {}
+    for name, path in paths.items():
+        model, n_items = path.best, split.train.n_items
+        kept = model.weights.nnz if sp.issparse(model.weights) else np.count_nonzero(model.weights)
+        best = max(path.points, key=lambda point: point.value)
+        results[name] = {
+            **held_out(model, split),
+            **best.parameters,
+            "non-zero": float(kept) / n_items**2,
+            "seconds": sum(point.seconds for point in path.points),
+        }
+    return results
+
+
 def standard(data: Path, seed: int) -> dict[str, Result]:
     """StandardVAE: beta 1, and the beta at which an annealed training was best on validation."""
     split = strong_generalization(likes(data), heldout=STANDARD["heldout"], seed=seed)
@@ -215,7 +262,7 @@ def standard(data: Path, seed: int) -> dict[str, Result]:
         }
 
 
-def held_out(model: Popularity | EASE | MultiDAE | StandardVAE, split) -> Result:
+def held_out(model: RecSysModel, split) -> Result:
     names = ["ndcg@100", "recall@20", "recall@50"]
     values = summarize(evaluate(model, (split.test_tr, split.test_te), names))
     return {name: value.mean for name, value in values.items()}
@@ -224,6 +271,7 @@ def held_out(model: Popularity | EASE | MultiDAE | StandardVAE, split) -> Result
 JOBS: dict[str, Callable[[Path, int], dict[str, Result]]] = {
     "ncf": ncf,
     "strong": strong,
+    "slim": slim,
     "standard": standard,
 }
 

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Recipe", "own_parameters", "read_recipe"]
 
-_SIMPLE = ("EASE", "Popularity")
+_SIMPLE = ("ADMM_Slim", "EASE", "Popularity")
+# Options of `train` that ``-p`` takes too; such a model shows its own progress.
+_OF_TRAINING = {"ADMM_Slim": ("num_iter", "solver", "tol")}
 # The network of a model, by its class in pyrec.nets; StandardVAE makes its own.
 _NETWORKS = {
     "MultiDAE": "MultiDAE_net",
@@ -38,15 +40,23 @@ class Recipe(NamedTuple):
         The model's class in `pyrec.models`.
     values : dict
         The parameters that were given.
+    training : dict
+        The options of `train` that were given, of a model without a network.
     """
 
     name: str
     values: dict[str, Any]
+    training: dict[str, Any]
 
     @property
     def has_network(self) -> bool:
         """Whether the model is trained in epochs."""
         return self.name in _NETWORKS
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether `train` takes ``verbose``, of a model without a network."""
+        return self.name in _OF_TRAINING
 
     def build(
         self,
@@ -127,8 +137,14 @@ def read_recipe(name: str, parameters: Sequence[str]) -> Recipe:
                 f"parameters of {name}: {offered}"
             )
         values[key] = _value(value)
-    recipe = Recipe(name, values)
-    recipe.build()
+    of_training = _OF_TRAINING.get(name, ())
+    training = {key: values.pop(key) for key in of_training if key in values}
+    recipe = Recipe(name, values, training)
+    model = recipe.build()
+    if training:  # which `train` alone knows how to check: on next to nothing
+        import numpy as np
+
+        model.train(np.zeros((1, 1)), verbose=0, **training)
     return recipe
 
 
@@ -143,6 +159,8 @@ def _accepted(name: str) -> dict[str, Any]:
     import pyrec.models
 
     own = own_parameters(getattr(pyrec.models, name))
+    options = inspect.signature(getattr(pyrec.models, name).train).parameters
+    own |= {option: options[option].default for option in _OF_TRAINING.get(name, ())}
     net = _NETWORKS.get(name)
     if net is None:
         return own

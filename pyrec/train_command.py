@@ -19,7 +19,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="EASE, Popularity, MultiDAE, MultiVAE, StandardVAE or VAE.", metavar="MODEL"
+            help="ADMM_Slim, EASE, Popularity, MultiDAE, MultiVAE, StandardVAE or VAE.",
+            metavar="MODEL",
         ),
     ],
     data: Annotated[
@@ -70,9 +71,13 @@ def train(
     valid part, the file holds the best epoch. After Ctrl-C it holds the
     model so far, and --resume goes on from the last whole epoch.
 
+    ADMM_Slim takes options of its training by -p too: num_iter, solver
+    (auto, admm or cd), tol.
+
     [bold]Examples:[/bold]
 
       pyrec train EASE data --out ease.safetensors -p lam=500
+      pyrec train ADMM_Slim data --out slim.safetensors -p lambda1=1 -p lambda2=500
       pyrec train Popularity ratings.csv --out popularity.safetensors
       pyrec train MultiVAE data --out vae.safetensors --epochs 50 --patience 5 \\
         -p latent_dim=200 -p 'hidden_dims=\\[600]' -p beta=0.2 -p anneal_steps=2000
@@ -108,9 +113,10 @@ def train(
         train_network(recipe, interactions, data, out, options, as_json=as_json, quiet=quiet)
         return
     recommender = recipe.build()
+    verbose = {"verbose": 0 if quiet else 1} if recipe.has_bar else {}
     start = time.perf_counter()
-    with working(f"training {recipe.name}", quiet):
-        recommender.train(interactions)
+    with working(f"training {recipe.name}", quiet or recipe.has_bar):
+        recommender.train(interactions, **recipe.training, **verbose)
         seconds = time.perf_counter() - start
         recommender.save_model(out)
     print_training(recommender, interactions, out, seconds, as_json=as_json)

@@ -11,7 +11,7 @@ import pyrec
 from pyrec import kernels, models, nets
 from pyrec.data import Histories, Interactions
 from pyrec.kernels.tensors import Csr
-from pyrec.models import linear
+from pyrec.models import closed_form
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -20,6 +20,12 @@ USERS, ITEMS = 60, 40
 # A new model of each class, for a catalogue of `n` items.
 MAKERS = {
     "EASE": lambda n: models.EASE(1.0),
+    "ADMM_Slim": lambda n: models.ADMM_Slim(0.1, 1.0),
+    "ADMM_Slim (admm)": lambda n: models.ADMM_Slim(0.1, 1.0, 5.0, l1_penalty=False),
+    "ADMM_Slim (negative)": lambda n: models.ADMM_Slim(0.1, 1.0, nn_constr=False, item_bias=True),
+    "ADMM_Slim (closed)": lambda n: models.ADMM_Slim(
+        0, 1.0, nn_constr=False, l1_penalty=False, item_bias=True
+    ),
     "Popularity": lambda n: models.Popularity(),
     "AETrainer": lambda n: models.AETrainer(nets.MultiDAE_net([8, n]), 0.01),
     "VAE": lambda n: models.VAE(nets.VAE_net([8, 16, n]), 0.01),
@@ -28,7 +34,7 @@ MAKERS = {
     "StandardVAE": lambda n: models.StandardVAE(USERS, n, 16, 8),
 }
 ABSTRACT = {"RecSysModel", "TorchNNTrainer"}
-LINEAR = ["EASE", "Popularity"]
+LINEAR = [name for name in MAKERS if name.startswith(("ADMM", "EASE", "Pop"))]
 NETWORKS = [name for name in MAKERS if name not in LINEAR]
 # Batches that networks train and score with; other networks than pyrec's get dense ones.
 CASES = [*LINEAR, *NETWORKS, *(f"{name}, dense batches" for name in NETWORKS)]
@@ -87,7 +93,7 @@ def model(case, checkerboard, trained_models):
 
 
 def test_all_public_models_are_under_contract():
-    assert set(MAKERS) == set(models.__all__) - ABSTRACT
+    assert {name.partition(" ")[0] for name in MAKERS} == set(models.__all__) - ABSTRACT
     assert all(isinstance(made(case), models.RecSysModel) for case in CASES)
 
 
@@ -297,7 +303,7 @@ class TestEase:
     @pytest.mark.parametrize("binary", [True, False])
     @pytest.mark.parametrize("dual", [True, False])
     def test_both_forms_equal_the_formula(self, draw, binary, dual, monkeypatch):
-        monkeypatch.setattr(linear, "_dual_is_cheaper", lambda x: dual)
+        monkeypatch.setattr(closed_form, "_dual_is_cheaper", lambda *given: dual)
         x = draw(50, 300, 0.1, binary=binary)
         model = models.EASE(30.0)
         model.train(x)
@@ -305,8 +311,8 @@ class TestEase:
         assert np.linalg.norm(model.weights - expected) < 2e-6 * np.linalg.norm(expected)
 
     def test_the_dual_form_is_for_few_users(self, draw):
-        assert linear._dual_is_cheaper(sp.csr_array((100, 20_000)))
-        assert not linear._dual_is_cheaper(draw(500, 400))
+        assert closed_form._dual_is_cheaper(sp.csr_array((100, 20_000)))
+        assert not closed_form._dual_is_cheaper(draw(500, 400))
 
     def test_the_blocked_inverse_gives_the_same_weights(self, draw, monkeypatch):
         x = draw(400, 300)
@@ -416,7 +422,7 @@ class TestEase:
             models.EASE(lam).train(np.asarray(x, np.float32))
 
     def test_the_dual_form_beyond_float32_is_named(self, draw, monkeypatch):
-        monkeypatch.setattr(linear, "_dual_is_cheaper", lambda x: True)
+        monkeypatch.setattr(closed_form, "_dual_is_cheaper", lambda *given: True)
         with (
             pytest.raises(np.linalg.LinAlgError, match="use a larger lam"),
             np.errstate(over="ignore"),
@@ -424,7 +430,7 @@ class TestEase:
             models.EASE(1e-300).train(draw(5, 30, 0.3))
 
     def test_the_dual_form_is_not_taken_for_twice_the_memory(self):
-        assert not linear._dual_is_cheaper(sp.csr_array((45_000, 60_000)))
+        assert not closed_form._dual_is_cheaper(sp.csr_array((45_000, 60_000)))
 
     @pytest.mark.data
     @pytest.mark.parametrize("lam", [100.0, 1320.0])

@@ -1,6 +1,6 @@
 """The recommenders.
 
-Names load when they are first used: EASE and Popularity need no torch.
+Names load when they are first used: ADMM_Slim, EASE and Popularity need no torch.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pyrec.models.admm_slim import ADMM_Slim
     from pyrec.models.autoencoders import VAE, AETrainer, MultiDAE, MultiVAE, TorchNNTrainer
     from pyrec.models.base import RecSysModel
-    from pyrec.models.linear import EASE
+    from pyrec.models.ease import EASE
     from pyrec.models.popularity import Popularity
     from pyrec.models.standard_vae import StandardVAE
 
 _HOMES = {
-    "EASE": "pyrec.models.linear",
+    "ADMM_Slim": "pyrec.models.admm_slim",
+    "EASE": "pyrec.models.ease",
     "VAE": "pyrec.models.autoencoders",
     "AETrainer": "pyrec.models.autoencoders",
     "MultiDAE": "pyrec.models.autoencoders",
@@ -30,6 +32,7 @@ _HOMES = {
 __all__ = [
     "EASE",
     "VAE",
+    "ADMM_Slim",
     "AETrainer",
     "MultiDAE",
     "MultiVAE",

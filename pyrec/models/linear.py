@@ -9,29 +9,32 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels
-from pyrec.kernels.arrays import INVERSE_BLOCK
-from pyrec.machine import require_memory
-from pyrec.models.base import Explanation, Recommendations, RecSysModel, as_rows
+from pyrec.data.csr import as_csr, csr, is_sparse
+from pyrec.models.base import Explanation, Recommendations, RecSysModel
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["EASE"]
+__all__ = [
+    "LinearModel",
+    "ScoreRows",
+    "dense_from",
+    "flag",
+    "number",
+    "sparse_from",
+    "sparse_to",
+    "whole",
+]
 
 # Histories scored in one native call: short enough to be interrupted.
 _ROWS = 8192
-# Items whose rows of P are made at a time in the dual form.
-_DUAL_ROWS = 256
-# What (XᵀX + λI) P may differ from the identity: beyond it float32 has lost the weights.
-_LARGEST_RESIDUAL = 1e-2
-# A multiply-add of a sparse product costs about as much as this many operations of a dense one.
-_SPARSE_COST = 100
+_SPARSE = {"weights.indptr": np.int64, "weights.indices": np.int32, "weights.data": np.float32}
 
 
 class ScoreRows:
-    """The matrix S = XB of the training users, one row or some at a time: ``model.model[ids]``."""
+    """The scores of the training users, one row or some at a time: ``model.model[ids]``."""
 
-    def __init__(self, model: EASE) -> None:
+    def __init__(self, model: LinearModel) -> None:
         self._model = model
 
     def __getitem__(self, ids: Any) -> NDArray[np.float32]:
@@ -50,81 +53,29 @@ class ScoreRows:
         return int(x.shape[0]), int(x.shape[1])
 
 
-class EASE(RecSysModel):
-    """Embarrassingly Shallow AutoEncoders for Sparse Data.
+class LinearModel(RecSysModel):
+    """Abstract base class of item-item models: a history x scores xB, plus a constant an item.
 
-    min over B of ‖X - XB‖² + λ‖B‖² with diag(B) = 0. With P = (XᵀX + λI)⁻¹ the solution is
-    B_ij = -P_ij / P_jj (Steck 2019, equation 8). A history x scores xB.
-
-    Parameters
-    ----------
-    lam : float
-        λ, above 0.
+    A subclass writes `train`, which sets the attributes, and `state` and `restore`. Only `_lists`,
+    `scores` and `_block` know whether the weights are dense or sparse.
 
     Attributes
     ----------
-    lam : float
     model : ScoreRows or None
-        S = XB of the training users, a row at a time on demand; None before training.
-    weights : (n_items, n_items) float32 array or None
-        B; row i is what item i adds to every item's score.
-
-    References
-    ----------
-    Harald Steck. 2019. Embarrassingly Shallow Autoencoders for Sparse Data. WWW '19, 3251-3257.
+        The scores of the training users, a row at a time on demand; None before training.
+    weights : (n_items, n_items) float32 array or csr_array, or None
+        B; row i is what item i adds to every item's score. None before training.
+    offset : (n_items,) float32 array or None
+        The constant; None for zeros.
     """
 
-    def __init__(self, lam: float = 100.0) -> None:
-        if (
-            isinstance(lam, bool)
-            or not isinstance(lam, (int, float, np.number))
-            or not 0 < lam < math.inf
-        ):
-            raise ValueError(f"lam must be a number above 0, got {lam!r}")
-        self.lam = float(lam)
-        self.weights: NDArray[np.float32] | None = None
-        self._train_x: sp.csr_array | None = None
-
-    def train(self, train_data: Any) -> None:
-        """Compute the weights in closed form.
-
-        Parameters
-        ----------
-        train_data : (n_users, n_items) CSR, Interactions, dense array or tensor, or sampler
-            Kept by reference for `predict` and `model`.
-
-        Raises
-        ------
-        MemoryError
-            When the weight matrix does not fit; raised before anything large is allocated.
-        numpy.linalg.LinAlgError
-            When λ is too small against XᵀX for float32.
-
-        Notes
-        -----
-        n_items³ operations. Memory: the n_items x n_items float32 matrix, inverted in place, and 8
-        bytes an interaction. Where users are few against items, an n_users x n_users inverse gives
-        the same weights for less work.
-        """
-        x = as_rows(train_data, name="train_data")
-        dual = _dual_is_cheaper(x)
-        n_users, n_items = x.shape
-        matrix = f"EASE needs a {n_items:,} x {n_items:,} float32 matrix"
-        if dual:
-            require_memory(_dual_bytes(x), f"{matrix} and a {n_users:,} x {n_users:,} float64 one")
-        else:
-            require_memory(_primal_bytes(x), f"{matrix} inverted in place")
-        p = _dual_inverse(x, self.lam) if dual else _inverse(x, self.lam)
-        self.weights = kernels.ease_weights(p)
-        self._train_x = x
-        self._take_items(train_data, x)
-
-    def __repr__(self) -> str:
-        return f"EASE(lam={self.lam:g})"
+    weights: Any = None
+    offset: NDArray[np.float32] | None = None
+    _train_x: sp.csr_array | None = None
 
     @property
     def model(self) -> ScoreRows | None:
-        """S = XB of the training users, a row at a time on demand; None before training."""
+        """The scores of the training users, a row at a time on demand; None before training."""
         return None if self.weights is None else ScoreRows(self)
 
     def predict(
@@ -163,9 +114,12 @@ class EASE(RecSysModel):
         return (scores,)
 
     def scores(self, x: Any) -> NDArray[np.float32]:
-        """Return the (n, n_items) float32 scores xB of the histories `x`. Dense: keep n small."""
-        self._require_trained()
-        return kernels.scores_dense_weights(self._histories(x), self._weights())
+        """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
+        weights = self._weights()
+        kernel = (
+            kernels.scores_sparse_weights if is_sparse(weights) else kernels.scores_dense_weights
+        )
+        return kernel(self._histories(x), weights, offset=self.offset)
 
     def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
         """Return the `k` items whose scores each of `items` raises most: the largest weights of its row.
@@ -181,8 +135,8 @@ class EASE(RecSysModel):
             ``items`` int32 (n, k) without the item itself, ``scores`` the weights.
         """
         self._require_trained()
-        numbers = self._item_numbers(items)
-        return kernels.topk(self._weights()[numbers], k, self._each_itself(numbers))
+        alone = self._each_itself(self._item_numbers(items))
+        return self._lists(alone, k, alone)
 
     def explain(self, x: Any, items: ArrayLike) -> Explanation:
         """Return which of the user's items gave the scores of `items`, and how much.
@@ -196,8 +150,8 @@ class EASE(RecSysModel):
         Returns
         -------
         Explanation
-            Contributions x_i B_ij of the history's items i, the largest first; they sum to the score
-            of item j.
+            Contributions x_i B_ij of the history's items i, the largest first; with the offset they
+            sum to the score of item j.
         """
         self._require_trained()
         histories = self._histories(x)
@@ -210,39 +164,41 @@ class EASE(RecSysModel):
         longest = int(np.diff(histories.indptr).max(initial=0))
         own = np.full((*asked.shape, longest), -1, np.int32)
         parts = np.zeros((*asked.shape, longest), np.float32)
+        offset = np.zeros(asked.shape, np.float32)
+        if self.offset is not None:
+            offset[asked >= 0] = self.offset[asked[asked >= 0]]
         for u in range(len(asked)):
             history = slice(histories.indptr[u], histories.indptr[u + 1])
             mine = histories.indices[history]
-            part = histories.data[history] * self._weights()[np.ix_(mine, valid[u])].T
+            part = histories.data[history] * self._block(mine, valid[u]).T
             order = np.argsort(-part, axis=1, kind="stable")
             real = asked[u] >= 0
             own[u, real, : len(mine)] = mine[order][real]
             parts[u, real, : len(mine)] = np.take_along_axis(part, order, 1)[real]
-        return Explanation(own, parts, np.zeros(asked.shape, np.float32))
-
-    def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return {"lam": self.lam}, {"weights": self._weights()}
-
-    def restore(
-        self, parameters: dict[str, Any], tensors: dict[str, NDArray[Any]], n_items: int
-    ) -> None:
-        weights = tensors["weights"]
-        if len(tensors) > 1:
-            raise ValueError(f"unknown arrays: {', '.join(sorted(tensors.keys() - {'weights'}))}")
-        if weights.shape != (n_items, n_items) or weights.dtype != np.float32:
-            raise ValueError(
-                f"weights must be float32 of shape ({n_items}, {n_items}), got {weights.dtype} of shape {weights.shape}"
-            )
-        EASE.__init__(self, **parameters)
-        self.weights = weights
+        return Explanation(own, parts, offset)
 
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
-        return kernels.topk_dense_weights(x, self._weights(), k, seen, allow=allow, deny=deny)
+        return self._lists(x, k, seen, offset=self.offset, allow=allow, deny=deny)
+
+    def _lists(self, x: sp.csr_array, k: int, seen: Any, **options: Any) -> Recommendations:
+        weights = self._weights()
+        kernel = kernels.topk_sparse_weights if is_sparse(weights) else kernels.topk_dense_weights
+        return kernel(x, weights, k, seen, **options)
+
+    def _block(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float32]:
+        """Some rows and columns of the weights, dense."""
+        weights = self._weights()
+        block: NDArray[np.float32] = (
+            weights[rows][:, columns].toarray()
+            if is_sparse(weights)
+            else weights[np.ix_(rows, columns)]
+        )
+        return block
 
     def _block_rows(self) -> int:
         return _ROWS
 
-    def _weights(self) -> NDArray[np.float32]:
+    def _weights(self) -> Any:
         self._require_trained()
         assert self.weights is not None
         return self.weights
@@ -269,70 +225,65 @@ class EASE(RecSysModel):
         return x[numbers.astype(np.int64)]
 
 
-def _inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
-    """P = (XᵀX + λI)⁻¹; only its upper triangle is meaningful."""
-    p = kernels.gram(x, mirror=False)
-    p.flat[:: len(p) + 1] += np.float32(lam)
-    try:
-        kernels.spd_inverse(p, mirror=False)
-    except np.linalg.LinAlgError as error:
-        raise np.linalg.LinAlgError(
-            f"XᵀX + {lam:g} I cannot be inverted in float32 ({error}): use a larger lam"
-        ) from error
-    residual = _residual(x, lam, p)
-    if not residual < _LARGEST_RESIDUAL:
-        raise np.linalg.LinAlgError(
-            f"XᵀX + {lam:g} I is too near to singular for float32 (the inverse is off by "
-            f"{residual:.1g}): use a larger lam"
+def dense_from(
+    tensors: dict[str, NDArray[Any]], name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Take the float32 array `name` out of a model file's arrays, or raise a ValueError."""
+    array = tensors.pop(name)
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(
+            f"{name} must be float32 of shape {shape}, got {array.dtype} of shape {array.shape}"
         )
-    return p
+    return array
 
 
-def _residual(x: sp.csr_array, lam: float, p: NDArray[np.float32]) -> float:
-    """The largest entry of (XᵀX + λI) p_j - e_j over some columns j, spread over the catalogue."""
-    columns = np.unique(np.linspace(0, len(p) - 1, min(len(p), 4)).astype(np.int64))
-    some = np.empty((len(columns), len(p)))
-    for row, j in zip(some, columns, strict=True):
-        row[:j], row[j:] = p[:j, j], p[j, j:]
-    off = (x.T @ (x @ some.T)).T + lam * some
-    off[np.arange(len(columns)), columns] -= 1.0
-    return float(np.abs(off).max(initial=0.0))
+def sparse_to(weights: sp.csr_array) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a model file that hold sparse weights."""
+    return {
+        name: getattr(weights, name.partition(".")[2]).astype(dtype, copy=False)
+        for name, dtype in _SPARSE.items()
+    }
 
 
-def _dual_is_cheaper(x: sp.csr_array) -> bool:
-    """Whether the n_users x n_users inverse in float64 and its sparse products are less work than n_items³."""
-    n_users, n_items = x.shape
-    work = 2 * n_users**3 + _SPARSE_COST * x.nnz * (n_users + n_items)
-    return work < n_items**3 and _dual_bytes(x) < 1.5 * _primal_bytes(x)
+def sparse_from(tensors: dict[str, NDArray[Any]], n_items: int) -> sp.csr_array:
+    """Take sparse weights out of a model file's arrays; a ValueError says why they are none."""
+    arrays = {name: tensors.pop(name) for name in _SPARSE}
+    for name, array in arrays.items():
+        if array.ndim != 1 or array.dtype != _SPARSE[name]:
+            raise ValueError(
+                f"{name} must be {np.dtype(_SPARSE[name])} of one dimension, "
+                f"got {array.dtype} of shape {array.shape}"
+            )
+    indptr, indices, data = arrays.values()
+    n = int(indptr[-1]) if len(indptr) else 0
+    if not n == len(indices) == len(data):
+        raise ValueError(
+            f"weights.indices and weights.data must have {n} entries, as weights.indptr says, "
+            f"got {len(indices)} and {len(data)}"
+        )
+    # The gate checks offsets and item numbers before any native code trusts them.
+    return as_csr(csr(data, indices, indptr, (n_items, n_items)), name="weights")
 
 
-def _primal_bytes(x: sp.csr_array) -> int:
-    """P, and what `gram` and the blocked inverse take beside it."""
-    return 4 * int(x.shape[1]) ** 2 + max(8 * x.nnz, 4 * INVERSE_BLOCK * int(x.shape[1]))
+def number(value: Any, name: str, *, zero: bool = False) -> float:
+    """Return a parameter as a float above 0 (or at least 0), or raise a ValueError that names it."""
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if not real or not value < math.inf or not (value >= 0 if zero else value > 0):
+        raise ValueError(
+            f"{name} must be a number {'of at least 0' if zero else 'above 0'}, got {value!r}"
+        )
+    return float(value)
 
 
-def _dual_bytes(x: sp.csr_array) -> int:
-    """P, the float64 inverse, blocks of rows in float64, and copies of x."""
-    n_users, n_items = map(int, x.shape)
-    return 4 * n_items**2 + 8 * n_users**2 + 8 * _DUAL_ROWS * (n_users + 4 * n_items) + 40 * x.nnz
+def flag(value: Any, name: str) -> bool:
+    """Return a parameter as a bool, or raise a ValueError that names it."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return bool(value)
 
 
-def _dual_inverse(x: sp.csr_array, lam: float) -> NDArray[np.float32]:
-    """P = (I - Xᵀ (XXᵀ + λI)⁻¹ X) / λ, the same P by the Woodbury identity.
-
-    In float64, because the difference cancels for items with many users.
-    """
-    n_users, n_items = x.shape
-    k = kernels.gram(x.T, dtype=np.float64)
-    k.flat[:: n_users + 1] += lam
-    kernels.spd_inverse(k)
-    x64, columns = x.astype(np.float64), x.T.tocsr().astype(np.float64)
-    p = np.empty((n_items, n_items), np.float32)
-    for begin in range(0, n_items, _DUAL_ROWS):
-        block = -((columns[begin : begin + _DUAL_ROWS] @ k) @ x64)
-        places = np.arange(len(block))
-        block[places, begin + places] += 1.0
-        p[begin : begin + len(block)] = block / lam
-    if not np.isfinite(p.diagonal()).all():
-        raise np.linalg.LinAlgError(f"(XᵀX + {lam:g} I)⁻¹ is beyond float32: use a larger lam")
-    return p
+def whole(value: Any, name: str) -> int:
+    """Return a parameter as an int of at least 0, or raise a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
+    return int(value)
