@@ -7,7 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +31,7 @@ from pyrec.console import (
     title,
     working,
 )
+from pyrec.recommend_command import recommend
 from pyrec.train_command import train
 
 __all__ = ["main"]
@@ -55,13 +55,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-
-
-class Layout(StrEnum):
-    """The form of the recommendations' Parquet files."""
-
-    list = "list"
-    long = "long"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -298,46 +291,4 @@ def evaluate(
         print_table(rows, names)
 
 
-@app.command()
-def recommend(
-    file: Annotated[Path, typer.Argument(help="Model file.", metavar="FILE")],
-    users: Annotated[
-        str,
-        typer.Argument(
-            help="Prepared folder; Parquet with one row a user (a file, folder or quoted glob); or "
-            "the same with one row an interaction, which is read whole.",
-            metavar="USERS",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="New folder for the Parquet files.")],
-    k: Annotated[int, typer.Option(help="Items a user.")] = 100,
-    layout: Annotated[
-        Layout, typer.Option(help="list: a row a user; long: a row an item, with its rank.")
-    ] = Layout.list,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write every user's best items to Parquet, by your own ids.
-
-    Items of a user's history are left out. Parquet with one row a user (a
-    user id and a list of item ids) is streamed: memory does not grow with
-    the number of users.
-
-    [bold]Examples:[/bold]
-
-      pyrec recommend ease.safetensors data --out lists --k 100
-      pyrec recommend ease.safetensors users.parquet --out lists --layout long
-    """
-    from pyrec.models.storage import load_model
-    from pyrec.scoring import find_users, score
-
-    model = load_model(file)
-    with naming_wrong_types():
-        source = find_users(users)
-    report = score(model, source, out, k=k, layout=layout.value, verbose=0 if quiet else 1)
-    if as_json:
-        print_json(out=str(out), **report.to_dict())
-    else:
-        print(report)
-        more = f" and {len(report.files) - 1:,} more" if len(report.files) > 1 else ""
-        print(f"written to {report.files[0]}{more}")
+app.command()(recommend)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory", "format_bytes", "require_memory", "usable_cpus"]
+__all__ = [
+    "available_memory",
+    "format_bytes",
+    "parse_bytes",
+    "peak_memory",
+    "require_memory",
+    "usable_cpus",
+]
 
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
 def usable_cpus() -> int:
@@ -65,6 +76,40 @@ def format_bytes(n_bytes: float) -> str:
             return f"{n_bytes:.0f} bytes" if unit == "bytes" else f"{n_bytes:.1f} {unit}"
         n_bytes /= 1024
     return f"{n_bytes:.1f} GiB"
+
+
+def parse_bytes(size: int | str, name: str) -> int:
+    """Return a size as a number of bytes.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a number with a unit: ``"2GiB"``, ``"1.5 GB"``, ``"500MB"``.
+    name : str
+        What an error calls it.
+
+    Raises
+    ------
+    ValueError
+        It is neither, or not above 0.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", str(size))
+    unit = _UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None or isinstance(size, bool) or float(found[1]) * unit < 1:
+        raise ValueError(
+            f"{name} must be a number of bytes or a text like '2GiB' or '500MB', got {size!r}"
+        )
+    return int(float(found[1]) * unit)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held since it began, mapped files included."""
+    for line in (_read(Path("/proc/self/status")) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    # Second choice: its peak includes what the parent process held before this program began.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _cgroups(controller: str) -> Iterator[Path]:

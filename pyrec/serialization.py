@@ -27,6 +27,11 @@ __all__ = [
 
 FORMAT_VERSION = 1
 _METADATA_KEY = "pyrec"
+# What safetensors calls the types that `write_tensors` takes.
+_DTYPES = {
+    **{f"{kind.upper()}{8 * n}": f"{kind}{n}" for kind in "iuf" for n in (1, 2, 4, 8)},
+    "BOOL": "bool",
+}
 
 
 def write_tensors(
@@ -72,7 +77,7 @@ def write_tensors(
 
 
 def read_tensors(
-    path: StrPath, expected_format: str
+    path: StrPath, expected_format: str, *, memory_map: bool = False
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read a file that `write_tensors` wrote.
 
@@ -84,11 +89,15 @@ def read_tensors(
         The file.
     expected_format : str
         The ``format`` that the header must name.
+    memory_map : bool, default False
+        Map the file instead of reading it: processes that map the same file share one copy in
+        memory, and a page is loaded when it is first used.
 
     Returns
     -------
     tensors : dict of str to array
-        Writable arrays in memory of their own.
+        Writable arrays in memory of their own; mapped ones take it page by page as they are
+        written to, and the file never changes.
     header : dict
         The JSON header, ``format`` and ``version`` included.
 
@@ -114,6 +123,8 @@ def read_tensors(
         with safe_open(path, framework="np", backend="pread") as file:
             header = _parse_header(path, (file.metadata() or {}).get(_METADATA_KEY))
             _check_format(path, header, expected_format)
+            if memory_map:
+                return _mapped(path), header
             require_memory(path.stat().st_size, f"{path} needs memory for its arrays")
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except SafetensorError as error:
@@ -199,6 +210,24 @@ def decode_ids(name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[Any] |
     except pa.ArrowInvalid as error:
         raise ValueError(f"{name}.bytes must be UTF-8: {error}") from error
     return np.asarray(strings.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def _mapped(path: Path) -> dict[str, NDArray[Any]]:
+    """Map the arrays of a file whose header safetensors has checked."""
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(begin - 8))
+    data = np.empty(0, np.uint8)
+    if path.stat().st_size > begin:
+        # "c": private to this process where it writes; torch takes no read-only arrays.
+        data = np.asarray(np.memmap(path, np.uint8, "c", begin))
+    tensors = {}
+    for name, entry in entries.items():
+        if name != "__metadata__":
+            first, stop = entry["data_offsets"]
+            array = data[first:stop].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+            tensors[name] = np.require(array, requirements="A")
+    return tensors
 
 
 def _parse_header(path: Path, text: str | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pyrec import cli, load_model
 from pyrec.data import Interactions, Split, datasets, read_interactions
 from pyrec.evaluation import evaluate
 from pyrec.metrics import summarize
-from pyrec.models import EASE
+from pyrec.models import EASE, ADMM_Slim
 
 
 class Result:
@@ -178,6 +178,38 @@ class TestTrain:
         np.testing.assert_allclose(model.weights, expected.weights, atol=1e-6)
         assert model.item_ids.tolist() == data.items.tolist()
 
+    def test_admm_slim(self, run, demo, tmp_path):
+        options = ["lambda1=1", "lambda2=20", "rho=50", "nn_constr=false", "num_iter=7"]
+        given = [word for option in options for word in ("-p", option)]
+        result = run(
+            "train",
+            "admm_slim",
+            demo / "split",
+            "--out",
+            tmp_path / "m",
+            *given,
+            "-p",
+            "solver=admm",
+        )
+        assert result.code == 0
+        assert "ADMM_Slim(lambda1=1.0, lambda2=20.0, rho=50.0, nn_constr=False)" in result.out
+        model = load_model(tmp_path / "m")
+        assert model.n_iter == 7
+        expected = ADMM_Slim(1, 20, 50, nn_constr=False)
+        expected.train(Split.load(demo / "split").train, 7, 0, solver="admm")
+        np.testing.assert_allclose(model.weights.toarray(), expected.weights.toarray(), atol=1e-6)
+        found = run("train", "ADMM_Slim", demo / "split", "--out", tmp_path / "m", "--json").json
+        assert found["parameters"] == {
+            "lambda1": 5.0,
+            "lambda2": 1000.0,
+            "rho": 100000.0,
+            "nn_constr": True,
+            "l1_penalty": True,
+            "item_bias": False,
+        }
+        shown = run("evaluate", tmp_path / "m", demo / "split", "--json")
+        assert shown.code == 0
+
     def test_json(self, run, demo, tmp_path):
         found = run("train", "ease", demo / "split", "--out", tmp_path / "m", "--json").json
         assert found["model"] == "EASE"
@@ -196,7 +228,7 @@ class TestTrain:
         [
             (
                 ["SVD"],
-                "MODEL must be one of EASE, Popularity, MultiDAE, MultiVAE, StandardVAE, VAE, got 'SVD'",
+                "MODEL must be one of ADMM_Slim, EASE, Popularity, MultiDAE, MultiVAE, StandardVAE, VAE, got 'SVD'",
             ),
             (["AETrainer"], "MODEL must be one of"),
             (
@@ -227,6 +259,18 @@ class TestTrain:
             (["EASE", "-p", "lam=x"], "lam must be a number above 0, got 'x'"),
             (["EASE", "-p", "lam=-1"], "lam must be a number above 0"),
             (["Popularity", "-p", "lam=1"], "parameters of Popularity: none"),
+            (
+                ["ADMM_Slim", "-p", "lam=1"],
+                "l1_penalty=True, item_bias=False, num_iter=50, solver=auto, tol=None",
+            ),
+            (
+                ["ADMM_Slim", "-p", "nn_constr=False"],
+                "nn_constr must be true or false, got 'False'",
+            ),
+            (["ADMM_Slim", "-p", "rho=x"], "rho must be a number above 0 or 'auto', got 'x'"),
+            (["ADMM_Slim", "-p", "num_iter=0"], "num_iter must be at least 1, got 0"),
+            (["ADMM_Slim", "-p", "solver=lbfgs"], "solver must be one of auto, admm, cd"),
+            (["ADMM_Slim", "--epochs", "3"], "only for models with a network, not for ADMM_Slim"),
         ],
     )
     def test_usage(self, run, demo, tmp_path, arguments, message):
@@ -526,6 +570,26 @@ class TestRecommend:
         result = run("recommend", demo / "pop.safetensors", tmp_path, "--out", tmp_path / "out")
         assert_error(result, "2 columns look like the list", "items= of pyrec.scoring.score")
 
+    def test_shards_and_lists_of_each_user(self, run, demo, tmp_path):
+        items = load_model(demo / "ease.safetensors").item_ids
+        (tmp_path / "users").mkdir()
+        for part, allowed in enumerate((items[:3], items[3:6])):
+            table = {"user": [part], "seen": [[items[9]]], "may": [allowed], "not": [items[1:4]]}
+            pq.write_table(pa.table(table), tmp_path / "users" / f"{part}.parquet")
+        out = tmp_path / "out"
+        options = "--allow-column", "may", "--deny-column", "not", "--memory", "1GB"
+        command = "recommend", demo / "ease.safetensors", tmp_path / "users", "--out", out, *options
+        one = run(*command, "--shard", "2/2", "--json").json
+        assert (one["written"], one["missing"]) == (1, [f"{out}/part-00000.parquet"])
+        result = run(*command)
+        assert "; 1 files written, 1 finished before" in result.out
+        assert f"written to {out}/part-00000.parquet and 1 more\n" in result.out
+        found = [set(row) for row in pq.read_table(out)["items"].to_pylist()]
+        assert found == [{items[0]}, {items[4], items[5]}]
+        assert_error(run(*command, "--k", "3"), "holds another run: k is 80 there, 3 here")
+        assert_error(run(*command, "--shard", "3/2"), "shard must be i/n")
+        assert_error(run(*command, "--address", "auto"), "go with engine='ray'")
+
     def test_long_layout(self, run, demo, tmp_path):
         out = tmp_path / "lists"
         ease = demo / "ease.safetensors"
@@ -620,7 +684,9 @@ class TestCommand:
         monkeypatch.setattr(target, interrupt)
         result = run(*command.format(out=tmp_path / "out", demo=demo).split())
         assert (result.code, result.out, result.err) == (130, "", "interrupted\n")
-        assert list(tmp_path.iterdir()) == []
+        # what a run of recommendations began with stays: the same command goes on
+        kept = {"out", "_manifest.json"} if command.startswith("recommend") else set()
+        assert {path.name for path in tmp_path.rglob("*")} == kept
 
     def test_terminated(self, demo, tmp_path):
         """kill, docker stop: temporary files go as after Ctrl-C."""
@@ -638,7 +704,7 @@ class TestCommand:
         ]
         done = subprocess.run([sys.executable, "-c", code, *arguments], check=False)
         assert done.returncode == 143
-        assert list(tmp_path.iterdir()) == []
+        assert {path.name for path in tmp_path.rglob("*")} == {"out", "_manifest.json"}
 
     def test_a_model_is_never_written_over_its_data(self, run, demo, tmp_path):
         ratings = tmp_path / "ratings.parquet"

@@ -86,3 +86,35 @@ def test_the_message_says_what_is_needed_and_what_there_is(monkeypatch):
 )
 def test_format_bytes(n, text):
     assert machine.format_bytes(n) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [
+        (5, 5),
+        ("7", 7),
+        ("2GiB", 2 << 30),
+        ("1.5 gb", 1_500_000_000),
+        ("64MiB", 64 << 20),
+        ("3kB", 3000),
+        (" 1 TiB ", 1 << 40),
+        ("0.5KiB", 512),
+        ("9B", 9),
+    ],
+)
+def test_sizes_as_text(text, n_bytes):
+    assert machine.parse_bytes(text, "memory") == n_bytes
+
+
+@pytest.mark.parametrize("text", ["", "2 apples", "GiB", 0, -1, "0MiB", None, True, "1e3", "2Gi"])
+def test_sizes_that_are_none(text):
+    with pytest.raises(ValueError, match="memory must be a number of bytes or a text like '2GiB'"):
+        machine.parse_bytes(text, "memory")
+
+
+def test_peak_memory_without_proc(monkeypatch):
+    own = machine.peak_memory()
+    for text in ("Name: x\n", None):
+        monkeypatch.setattr(machine, "_read", lambda path, text=text: text)
+        assert 1 << 20 < machine.peak_memory() < 1 << 36
+    assert own > 1 << 20

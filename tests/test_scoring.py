@@ -2,85 +2,36 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 import tempfile
 from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from pyrec.data import Interactions
-from pyrec.models import EASE, Popularity
-from pyrec.scoring import fragments, recommend, run, score, scorer
-
-IDS = np.array(["apple", "bread", "cheese", "dill", "eggs"], dtype=object)
-NUMBERS = np.array([10, 20, 30, 40, 50])
-TRAIN = np.array(
-    [[1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 1, 0, 1], [1, 0, 0, 1, 0], [1, 1, 0, 0, 1]]
+from scoring_cases import (
+    HISTORIES,
+    IDS,
+    NUMBERS,
+    assert_rows,
+    expected_rows,
+    many_users,
+    trained,
+    write,
 )
 
-
-def trained(ids, model=None):
-    model = EASE(lam=1.0) if model is None else model
-    users = np.arange(len(TRAIN))
-    model.train(TRAIN if ids is None else Interactions(sp.csr_array(TRAIN), users, ids))
-    return model
+from pyrec.data import Histories
+from pyrec.models import Popularity
+from pyrec.scoring import fragments, score, scorer
 
 
 @pytest.fixture
 def model():
     return trained(IDS)
-
-
-def write(path, lists, users=None, kind=None, **options):
-    users = pa.array(np.arange(100, 100 + len(lists)) if users is None else users)
-    lists = lists if isinstance(lists, pa.Array) else pa.array(lists, kind)
-    pq.write_table(pa.table({"user_id": users, "items": lists}), path, **options)
-    return path
-
-
-def expected_rows(model, ids, histories, k, remove_seen=True, allowed=None):
-    """Each user's (ids, scores), from the scores of all items."""
-    position = {item: j for j, item in enumerate(ids)}
-    rows = []
-    for history in histories:
-        known = {position[item] for item in history or [] if item in position}
-        x = np.zeros((1, len(ids)), np.float32)
-        x[0, list(known)] = 1
-        scores = np.asarray(model.scores(sp.csr_array(x)))[0]
-        if not known:
-            scores = model.item_counts.astype(np.float32)
-        ranked = sorted(range(len(ids)), key=lambda j: (-scores[j], j))
-        kept = [
-            j
-            for j in ranked
-            if not (remove_seen and j in known) and (allowed is None or ids[j] in allowed)
-        ]
-        rows.append(([ids[j] for j in kept[:k]], [scores[j] for j in kept[:k]]))
-    return rows
-
-
-def assert_rows(table, expected):
-    assert table["items"].to_pylist() == [items for items, _ in expected]
-    for found, (_, scores) in zip(table["scores"].to_pylist(), expected, strict=True):
-        np.testing.assert_allclose(found, scores, rtol=1e-5, atol=1e-6)
-
-
-HISTORIES = [
-    ["apple"],
-    ["dill", "apple", "dill"],
-    [],
-    None,
-    ["eggs", None, "fish", "bread"],
-    ["fish", "fish"],
-    ["apple", "bread", "cheese", "dill", "eggs"],
-]
 
 
 class TestScore:
@@ -197,6 +148,8 @@ class TestScore:
         )
         group = data.draw(st.integers(1, 41))
         batch = data.draw(st.integers(1, 41))
+        fragment = data.draw(st.integers(1, 41))
+        memory = data.draw(st.sampled_from(["32MiB", "2GiB"]))
         model = trained(IDS)
         table = pa.table(
             {
@@ -207,9 +160,10 @@ class TestScore:
         with (
             tempfile.TemporaryDirectory() as folder,
             mock.patch.object(fragments, "BATCH_ROWS", batch),
+            mock.patch.object(fragments, "FRAGMENT_ROWS", fragment),
         ):
             pq.write_table(table, f"{folder}/u.parquet", row_group_size=group)
-            score(model, f"{folder}/u.parquet", f"{folder}/out", k=4, verbose=0)
+            score(model, f"{folder}/u.parquet", f"{folder}/out", k=4, memory=memory, verbose=0)
             found = pq.read_table(f"{folder}/out")
         assert_rows(found, expected_rows(model, IDS, histories, 4))
 
@@ -225,47 +179,6 @@ class TestScore:
             assert report.users == 2
             parts = [pq.read_table(path)["user_id"].to_pylist() for path in report.files]
             assert parts == [["a"], ["b"]]
-
-    def test_the_same_input_gives_the_same_bytes(self, model, tmp_path):
-        source = write(tmp_path / "u.parquet", HISTORIES * 50)
-        for out in ("one", "two"):
-            score(model, source, tmp_path / out, verbose=0)
-        one, two = (tmp_path / out / "part-00000.parquet" for out in ("one", "two"))
-        assert one.read_bytes() == two.read_bytes()
-
-    def test_interactions_in_memory(self, model, tmp_path):
-        data = Interactions(
-            sp.csr_array([[1, 1, 0], [0, 0, 1]]), np.array(["x", "y"]), ["apple", "dill", "fish"]
-        )
-        report = score(model, data, tmp_path / "out", k=2, verbose=0)
-        assert (report.users, report.unknown_items, report.users_without_history) == (2, 1, 1)
-        table = pq.read_table(report.files[0])
-        assert table["user_id"].to_pylist() == ["x", "y"]
-        assert_rows(table, expected_rows(model, IDS, [["apple", "dill"], []], 2))
-
-    def test_values_of_interactions_count(self, model, tmp_path):
-        values = sp.csr_array(TRAIN * np.array([1.0, 4.0, 0.25, 2.0, 3.0]))
-        data = Interactions(values, np.arange(5), IDS)
-        best = model.recommend(data, 2)
-        ones = model.recommend(sp.csr_array(TRAIN), 2)
-        assert not np.array_equal(best.scores, ones.scores)
-        table = recommend(model, data, 2)
-        score(model, data, tmp_path / "out", k=2, verbose=0)
-        written = pq.read_table(tmp_path / "out")
-        assert table["item_id"].to_pylist() == IDS[best.items.ravel()].tolist()
-        assert written["items"].to_pylist() == IDS[best.items].tolist()
-        np.testing.assert_array_equal(table["score"].to_numpy(), best.scores.ravel())
-        np.testing.assert_array_equal(written["scores"].to_pylist(), best.scores)
-
-    def test_peak_memory_without_proc(self, model, tmp_path, monkeypatch):
-        def no_file(path):
-            raise FileNotFoundError(path)
-
-        source = write(tmp_path / "u.parquet", [["apple"]])
-        for n, read_text in enumerate([lambda path: "Name: x\n", no_file]):
-            monkeypatch.setattr(run.Path, "read_text", read_text)
-            report = score(model, source, tmp_path / f"out{n}", verbose=0)
-            assert 1 << 20 < report.peak_memory < 1 << 36
 
     def test_no_users(self, model, tmp_path):
         source = write(tmp_path / "u.parquet", pa.array([], pa.list_(pa.string())), users=[])
@@ -291,167 +204,138 @@ class TestScore:
         with pytest.raises(ValueError, match="no columns look like the user id; name it with user"):
             score(model, tmp_path / "u.parquet", tmp_path / "out", verbose=0)
 
-    def test_memory_does_not_grow_with_the_users(self, tmp_path):
-        code = """if True:
-            import sys
-            import numpy as np
-            from pyrec.models import Popularity
-            from pyrec.scoring import score
-            model = Popularity()
-            model.train(np.ones((2, 500), np.float32))
-            print(score(model, *sys.argv[1:], k=10, verbose=0).peak_memory / 2**20)
-        """
-        rng = np.random.default_rng(0)
-        peaks = []
-        for n in (20_000, 400_000):
-            # ids that do not compress, in one row group
-            values = pa.array(rng.integers(0, 2**62, n * 20))
-            lists = pa.FixedSizeListArray.from_arrays(values, 20)
-            path = write(tmp_path / f"{n}.parquet", lists, np.arange(n), row_group_size=n)
-            command = [sys.executable, "-c", code, path, tmp_path / f"out{n}"]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            peaks.append(float(done.stdout))
-            assert pq.read_metadata(tmp_path / f"out{n}" / "part-00000.parquet").num_rows == n
-        # The larger file holds 58 MiB more of ids, and gives 43 MiB more of lists.
-        assert peaks[1] - peaks[0] < 40
+    def test_the_same_lists_as_the_model_recommends(self, tmp_path):
+        model = many_users(tmp_path / "in")
+        report = score(model, tmp_path / "in", tmp_path / "out", k=7, verbose=0)
+        lists = pq.read_table(tmp_path / "in")["items"].combine_chunks()
+        numbers = pc.index_in(lists.values, pa.array(model.item_ids)).to_numpy()
+        histories = Histories(lists.offsets.to_numpy(), numbers, 60)
+        items, scores = model.recommend(histories, 7)
+        empty = np.diff(histories.offsets) == 0
+        popular = np.argsort(-model.item_counts, kind="stable")[:7]
+        items[empty], scores[empty] = popular, model.item_counts[popular]
+        table = pq.read_table(tmp_path / "out")
+        assert table["user_id"].equals(pq.read_table(tmp_path / "in")["user_id"])
+        assert table["items"].to_pylist() == model.item_ids[items].tolist()
+        np.testing.assert_array_equal(table["scores"].to_pylist(), scores)
+        assert report.users == 46_000
+        assert report.users_without_history == np.count_nonzero(empty)
 
+    def test_ties_go_to_the_lower_number(self, tmp_path):
+        model = trained(IDS, Popularity())
+        model.item_counts = np.array([2, 3, 2, 3, 2])
+        source = write(tmp_path / "u.parquet", HISTORIES)
+        score(model, source, tmp_path / "out", k=4, verbose=0)
+        table = pq.read_table(tmp_path / "out")
+        assert_rows(table, expected_rows(model, IDS, HISTORIES, 4))
+        assert table["items"][0].as_py() == ["bread", "dill", "cheese", "eggs"]
 
-class TestErrors:
-    def assert_untouched(self, tmp_path, *present):
-        assert sorted(p.name for p in tmp_path.iterdir()) == sorted(present)
+    def test_lists_of_each_user(self, model, tmp_path):
+        some = [["dill", "eggs", "fish"], None, ["cheese"], None, [], ["eggs", "bread"], ["eggs"]]
+        rest = [["eggs"], ["bread", "fish"], None, ["apple"], ["dill"], [], None]
+        more = {"some": some, "rest": rest}
+        source = write(tmp_path / "u.parquet", HISTORIES, more=more)
+        for n, (columns, options) in enumerate(
+            [
+                ({"allow_column": "some"}, {}),
+                ({"deny_column": "rest"}, {}),
+                ({"allow_column": "some", "deny_column": "rest"}, {}),
+                ({"allow_column": "some"}, {"deny": ["eggs"], "allow": ["eggs", "dill", "bread"]}),
+                ({"deny_column": "rest"}, {"deny": ["dill"], "remove_seen": False}),
+                ({"deny_column": "rest"}, {"allow": ["dill", "bread"]}),
+            ]
+        ):
+            score(
+                model,
+                source,
+                tmp_path / f"o{n}",
+                k=4,
+                items="items",
+                verbose=0,
+                **columns,
+                **options,
+            )
+            rows = []
+            for history, allow, deny in zip(HISTORIES, some, rest, strict=True):
+                allowed = set(options.get("allow", IDS)) - set(options.get("deny", []))
+                if "allow_column" in columns and allow is not None:
+                    allowed &= set(allow)
+                if "deny_column" in columns:
+                    allowed -= set(deny or [])
+                seen = options.get("remove_seen", True)
+                rows += expected_rows(model, IDS, [history], 4, seen, allowed)
+            assert_rows(pq.read_table(tmp_path / f"o{n}"), rows)
 
-    def test_nothing_is_left_when_a_later_file_fails(self, model, tmp_path):
-        folder = tmp_path / "in"
-        folder.mkdir()
-        write(folder / "a.parquet", [["apple"]])
-        write(folder / "b.parquet", [["apple"]] * 20_000)
-        whole = (folder / "b.parquet").read_bytes()
-        # the footer is intact, the data is not
-        (folder / "b.parquet").write_bytes(b"PAR1" + b"\xff" * 200 + whole[204:])
-        with pytest.raises(ValueError, match=r"b\.parquet cannot be read"):
-            score(model, folder, tmp_path / "out", verbose=0)
-        self.assert_untouched(tmp_path, "in")
-        (tmp_path / "out").mkdir()
-        with pytest.raises(ValueError, match=r"b\.parquet cannot be read"):
-            score(model, folder, tmp_path / "out", verbose=0)
-        assert list((tmp_path / "out").iterdir()) == []
-
-    def test_nothing_is_left_after_an_interrupt(self, model, tmp_path, monkeypatch):
-        source = write(tmp_path / "u.parquet", [["apple"]])
-
-        def interrupt(*arguments, **options):
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(model, "recommend", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            score(model, source, tmp_path / "out", verbose=0)
-        self.assert_untouched(tmp_path, "u.parquet")
-
-    def test_ids_of_another_type(self, model, tmp_path):
-        source = write(tmp_path / "u.parquet", [[1, 2]])
-        with pytest.raises(ValueError, match="of the model's type, string, got int64"):
-            score(model, source, tmp_path / "out", verbose=0)
-        source = write(tmp_path / "u.parquet", [["1"]])
-        with pytest.raises(ValueError, match="of the model's type, int64, got string"):
-            score(trained(NUMBERS), source, tmp_path / "out", verbose=0)
-        source = write(tmp_path / "u.parquet", [[1.5]])
-        with pytest.raises(ValueError, match="of the model's type, int64: "):
-            score(trained(NUMBERS), source, tmp_path / "out", verbose=0)
-        with pytest.raises(ValueError, match="deny must hold ids of the model's type, string"):
-            score(model, source, tmp_path / "out", deny=[3], verbose=0)
-        self.assert_untouched(tmp_path, "u.parquet")
-
-    def test_input_that_is_not_there_or_not_parquet(self, model, tmp_path):
-        out = tmp_path / "out"
-        (tmp_path / "empty").mkdir()
-        (tmp_path / "text.parquet").write_text("user_id,items\n")
-        with pytest.raises(FileNotFoundError, match="none does not exist"):
-            score(model, tmp_path / "none", out, verbose=0)
-        with pytest.raises(FileNotFoundError, match=r"holds no \*.parquet files"):
-            score(model, tmp_path / "empty", out, verbose=0)
-        with pytest.raises(ValueError, match=r"text\.parquet is not a readable Parquet file"):
-            score(model, tmp_path / "text.parquet", out, verbose=0)
-        self.assert_untouched(tmp_path, "empty", "text.parquet")
-
-    def test_output_that_cannot_be_written(self, model, tmp_path):
-        source = write(tmp_path / "u.parquet", [["apple"]])
-        with pytest.raises(FileExistsError, match=r"already holds u\.parquet"):
-            score(model, source, tmp_path, verbose=0)
-        with pytest.raises(NotADirectoryError, match="must be a folder"):
-            score(model, source, source, verbose=0)
-        with pytest.raises(FileNotFoundError, match="no does not exist"):
-            score(model, source, tmp_path / "no" / "out", verbose=0)
-        self.assert_untouched(tmp_path, "u.parquet")
-
-    def test_options(self, model, tmp_path):
-        source = write(tmp_path / "u.parquet", [["apple"]])
-        for options, message in [
-            ({"k": 0}, "k must be at least 1, got 0"),
-            ({"layout": "wide"}, "layout must be one of list, long, got 'wide'"),
+    def test_lists_of_each_user_need_a_column_of_lists(self, model, tmp_path):
+        source = write(tmp_path / "u.parquet", [["apple"]], more={"some": [[1]], "name": ["x"]})
+        for name, message in [
+            ("some", "some must hold ids of the model's type, string, got int64"),
+            ("name", "'name' must hold lists of item ids, it holds string"),
+            ("none", "no single column 'none'"),
         ]:
             with pytest.raises(ValueError, match=message):
-                score(model, source, tmp_path / "out", verbose=0, **options)
-        with pytest.raises(ValueError, match="EASE cannot recommend before it is trained"):
-            score(EASE(), source, tmp_path / "out", verbose=0)
+                score(model, source, tmp_path / "out", items="items", deny_column=name, verbose=0)
+        assert not (tmp_path / "out").exists()
 
+    def test_large_files_come_in_parts(self, model, tmp_path, monkeypatch):
+        monkeypatch.setattr(fragments, "FRAGMENT_ROWS", 10)
+        (tmp_path / "in").mkdir()
+        for name, n, group in (("a", 23, 4), ("b", 10, 5), ("c", 30, 30), ("d", 0, 1)):
+            write(
+                tmp_path / "in" / f"{name}.parquet",
+                [["apple"]] * n,
+                [name] * n,
+                pa.list_(pa.string()),
+                row_group_size=group,
+            )
+        report = score(model, tmp_path / "in", tmp_path / "out", k=1, verbose=0)
+        users = [pq.read_table(path)["user_id"].to_pylist() for path in report.files]
+        assert users == [["a"] * 8, ["a"] * 8, ["a"] * 7, ["b"] * 10, ["c"] * 30, []]
 
-class TestRecommend:
-    def test_ids_in_and_out(self, model):
-        source = pa.table(
-            {"user_id": ["v", "u", "u", "w"], "item_id": ["fish", "apple", "dill", "eggs"]}
-        )
-        table = recommend(model, source, k=2)
-        assert table.schema == pa.schema(
-            {
-                "user_id": pa.string(),
-                "item_id": pa.string(),
-                "score": pa.float32(),
-                "rank": pa.int32(),
-            }
-        )
-        expected = expected_rows(model, IDS, [["apple", "dill"], [], ["eggs"]], 2)
-        assert table["user_id"].to_pylist() == ["u", "u", "v", "v", "w", "w"]
-        assert table["item_id"].to_pylist() == [item for items, _ in expected for item in items]
-        assert table["rank"].to_pylist() == [1, 2] * 3
-        scores = [value for _, values in expected for value in values]
-        np.testing.assert_allclose(table["score"].to_pylist(), scores, rtol=1e-5, atol=1e-6)
+    def test_dictionaries_that_differ_between_row_groups(self, model, tmp_path):
+        tables = [
+            pa.table(
+                {
+                    "user_id": pa.array([f"{name}{i % 9}" for i in range(40)]).dictionary_encode(),
+                    "items": pa.array(
+                        [[item]] * 40, pa.list_(pa.dictionary(pa.int8(), pa.string()))
+                    ),
+                }
+            )
+            for name, item in (("u", "apple"), ("v", "dill"))
+        ]
+        with pq.ParquetWriter(tmp_path / "u.parquet", tables[0].schema) as writer:
+            for table in tables:
+                writer.write_table(table)
+        score(model, tmp_path / "u.parquet", tmp_path / "out", k=2, verbose=0)
+        found = pq.read_table(tmp_path / "out")
+        expected = [name for table in tables for name in table["user_id"].to_pylist()]
+        assert found["user_id"].to_pylist() == expected
+        assert pa.types.is_dictionary(found["user_id"].type)
+        rows = expected_rows(model, IDS, [["apple"]] * 40 + [["dill"]] * 40, 2)
+        assert_rows(found, rows)
 
-    def test_blocks_do_not_change_the_rows(self, model, monkeypatch):
-        data = Interactions(sp.csr_array(TRAIN), np.arange(5), IDS)
-        whole = recommend(model, data)
-        assert whole["user_id"].type == pa.int64()
-        monkeypatch.setattr(run, "BATCH_ROWS", 2)
-        assert recommend(model, data).equals(whole)
+    def test_a_condition_goes_to_the_model(self, model, tmp_path, monkeypatch):
+        source = write(tmp_path / "u.parquet", [["apple"]])
+        with pytest.raises(ValueError, match="EASE takes no condition"):
+            score(model, source, tmp_path / "out", condition=[1], verbose=0)
+        assert not (tmp_path / "out").exists()
+        got = []
+        plain = model.recommend
 
-    def test_options(self, model):
-        data = Interactions(sp.csr_array(TRAIN[:1]), [7], IDS)
-        table = recommend(model, data, 9, remove_seen=False, allow=["eggs", "apple"])
-        assert sorted(table["item_id"].to_pylist()) == ["apple", "eggs"]
-        table = recommend(model, data, 9, deny=["eggs"])
-        assert sorted(table["item_id"].to_pylist()) == ["cheese", "dill"]
+        def recommend(x, k, *, condition, **options):
+            got.append(condition)
+            return plain(x, k, **options)
 
-    @pytest.mark.parametrize("ids", [IDS, NUMBERS], ids=["strings", "integers"])
-    def test_empty_lists_of_items(self, ids):
-        data = Interactions(sp.csr_array(TRAIN), np.arange(5), ids)
-        model = trained(ids)
-        for empty in ([], (), np.array([], dtype=object), np.array([], dtype=np.int64)):
-            assert recommend(model, data, allow=empty).num_rows == 0
-            assert recommend(model, data, deny=empty).equals(recommend(model, data))
+        monkeypatch.setattr(model, "recommend", recommend)
+        score(model, source, tmp_path / "out", condition=[1], verbose=0)
+        assert got[-1] == [1]
 
-    def test_a_model_without_ids_refuses_others(self):
-        model = trained(None)
-        data = Interactions(sp.csr_array(TRAIN), np.arange(5), np.arange(5))
-        assert recommend(model, data, 1)["item_id"].type == pa.int64()
-        for ids in (NUMBERS, IDS):
-            with pytest.raises(ValueError, match="trained without item ids"):
-                recommend(model, Interactions(sp.csr_array(TRAIN), np.arange(5), ids), 1)
-
-    def test_popularity_needs_no_history(self):
-        table = recommend(
-            trained(NUMBERS, Popularity()), pa.table({"user": [1], "item": [20]}), k=2
-        )
-        assert table["item_id"].to_pylist() == [10, 30]
-
-    def test_item_ids_of_another_type(self, model):
-        with pytest.raises(ValueError, match="item ids differ in type"):
-            recommend(model, pa.table({"user": [1], "item": [2]}))
+    def test_the_report(self, model, tmp_path):
+        source = write(tmp_path / "u.parquet", HISTORIES)
+        report = score(model, source, tmp_path / "out", verbose=0)
+        values = report.to_dict()
+        assert json.loads(json.dumps(values)) == values
+        assert values["users_per_second"] == pytest.approx(7 / values["seconds"])
+        assert str(report).startswith("7 users in ")
+        assert "3 unknown items ignored; 3 users with nothing known got" in str(report)

@@ -41,21 +41,27 @@ def rewrite(path: Path, change_header=lambda header: None, change_tensors=lambda
 
 
 class TestTensors:
-    def test_arrays_and_header_come_back(self, tmp_path):
+    @pytest.mark.parametrize("memory_map", [False, True])
+    def test_arrays_and_header_come_back(self, tmp_path, memory_map):
         tensors = {
             "weights": np.arange(6, dtype=np.float32).reshape(2, 3),
             "empty": np.zeros((0, 4), np.int64),
             "scalar": np.array(2.5),
             "flags": np.array([True, False]),
+            **{kind: np.arange(3).astype(kind) for kind in ("i1", "u2", "f2", "u8", "i4")},
         }
         header = {"format": "x", "name": "é", "nested": {"a": [1, None]}, "number": np.int64(3)}
         write_tensors(tmp_path / "f", tensors, header)
-        read, read_header = read_tensors(tmp_path / "f", "x")
+        read, read_header = read_tensors(tmp_path / "f", "x", memory_map=memory_map)
         assert read.keys() == tensors.keys()
         for name, array in tensors.items():
             np.testing.assert_array_equal(read[name], array)
             assert read[name].dtype == array.dtype
+            assert read[name].flags.aligned
+            read[name][...] = 1
         assert read_header == {**header, "number": 3, "version": 1}
+        again, _ = read_tensors(tmp_path / "f", "x")
+        np.testing.assert_array_equal(again["weights"], tensors["weights"])
 
     def test_strides_are_respected(self, tmp_path):
         transposed = np.arange(6).reshape(2, 3).T
@@ -77,8 +83,9 @@ class TestTensors:
         whole = path.read_bytes()
         for size in range(len(whole)):
             path.write_bytes(whole[:size])
-            with pytest.raises(ValueError, match=f"{re.escape(str(path))} is truncated"):
-                read_tensors(path, "x")
+            for memory_map in (False, True):
+                with pytest.raises(ValueError, match=f"{re.escape(str(path))} is truncated"):
+                    read_tensors(path, "x", memory_map=memory_map)
 
     def test_a_place_that_cannot_be_written(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="none does not exist"):
@@ -202,8 +209,9 @@ class TestIds:
 
 
 class TestModels:
-    def test_a_model_comes_back(self, model_file):
-        model = load_model(model_file)
+    @pytest.mark.parametrize("memory_map", [False, True])
+    def test_a_model_comes_back(self, model_file, memory_map):
+        model = load_model(model_file, memory_map=memory_map)
         assert type(model) is EASE
         assert model.lam == 3.0
         assert model.n_items == 4

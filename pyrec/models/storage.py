@@ -55,13 +55,16 @@ def save_model(model: RecSysModel, path: StrPath) -> None:
     write_tensors(path, stored, header)
 
 
-def load_model(path: StrPath) -> RecSysModel:
+def load_model(path: StrPath, *, memory_map: bool = False) -> RecSysModel:
     """Rebuild a model from the file that ``save_model`` wrote.
 
     Parameters
     ----------
     path : path
         The model's file.
+    memory_map : bool, default False
+        Map the file's arrays instead of reading them, so that processes share one copy of them
+        (see `pyrec.serialization.read_tensors`).
 
     Returns
     -------
@@ -78,7 +81,7 @@ def load_model(path: StrPath) -> RecSysModel:
     """
     import pyrec.models
 
-    tensors, header = read_tensors(path, _FORMAT)
+    tensors, header = read_tensors(path, _FORMAT, memory_map=memory_map)
     name = header.get("class")
     if name not in pyrec.models.__all__:
         raise ValueError(

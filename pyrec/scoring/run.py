@@ -1,37 +1,35 @@
-"""Scoring all users of a Parquet data set, and of interactions in memory."""
+"""Scoring all users of a Parquet data set: in files, on one machine or several, resumable."""
 
 from __future__ import annotations
 
-import glob
-import resource
-import sys
+import os
+import re
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from pyrec.data import Interactions, read_interactions
-from pyrec.data.parquet import id_array
+from pyrec.data import Interactions
 from pyrec.files import StrPath
-from pyrec.scoring.fragments import (
-    Fragment,
-    FragmentReport,
-    has_lists,
-    score_blocks,
-    score_fragment,
-)
-from pyrec.scoring.scorer import BATCH_ROWS, Block, Scorer
+from pyrec.machine import parse_bytes, peak_memory
+from pyrec.scoring.digests import interactions_digest, model_digest
+from pyrec.scoring.fragments import Users, fragments_of
+from pyrec.scoring.in_memory import MemoryFragment
+from pyrec.scoring.manifest import MANIFEST, claim_folder, manifest_of
+from pyrec.scoring.output import FragmentReport, read_report
+from pyrec.scoring.pipeline import Part, score_parts
+from pyrec.scoring.places import Place
+from pyrec.scoring.scorer import Scorer, open_model
 
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
 
-__all__ = ["ScoreReport", "find_users", "recommend", "score"]
+__all__ = ["ENGINES", "ScoreReport", "score"]
+
+ENGINES = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -41,41 +39,56 @@ class ScoreReport:
     Attributes
     ----------
     users : int
-        Rows read and written.
+        Users in `files`.
     unknown_items : int
-        Items in the histories that the model does not know; they were ignored.
+        Items in their histories that the model does not know; they were ignored.
     users_without_history : int
         Users of whose items the model knows none; they got the popular items.
     files : tuple of str
-        What was written.
+        The finished files of this call's share.
+    written, skipped : int
+        How many of them this call wrote, and how many were finished before.
+    missing : tuple of str
+        Files of the whole run that other shards have not finished yet.
     seconds : float
-        Wall time.
+        Wall time of this call.
+    users_per_second : float
+        Users written over `seconds`.
     peak_memory : int
-        Bytes: the most that this process has held since it began.
+        Bytes: the most that this process, or one of the Ray actors, has held since it began.
     """
 
     users: int
     unknown_items: int
     users_without_history: int
     files: tuple[str, ...]
+    written: int
+    skipped: int
+    missing: tuple[str, ...]
     seconds: float
+    users_per_second: float
     peak_memory: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.users:,} users in {self.seconds:.1f} s, "
+        text = (
+            f"{self.users:,} users in {self.seconds:.1f} s ({self.users_per_second:,.0f} users/s), "
             f"peak memory {self.peak_memory / 2**30:.2f} GiB; "
             f"{self.unknown_items:,} unknown items ignored; "
             f"{self.users_without_history:,} users with nothing known got the popular items"
         )
+        if self.skipped:
+            text += f"; {self.written:,} files written, {self.skipped:,} finished before"
+        if self.missing:
+            text += f"; {len(self.missing):,} files of other shards are missing"
+        return text
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "files": list(self.files)}
+        return {**asdict(self), "files": list(self.files), "missing": list(self.missing)}
 
 
 def score(
-    model: RecSysModel,
+    model: RecSysModel | StrPath,
     users: StrPath | Interactions,
     out: StrPath,
     *,
@@ -83,39 +96,73 @@ def score(
     remove_seen: bool = True,
     allow: ArrayLike | None = None,
     deny: ArrayLike | None = None,
+    allow_column: str | None = None,
+    deny_column: str | None = None,
+    condition: Any = None,
     layout: str = "list",
     user: str | None = None,
     items: str | None = None,
+    memory: int | str = "2GiB",
+    shard: str | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    workers: int | None = None,
     verbose: int = 1,
 ) -> ScoreReport:
-    """Recommend to many users, and write Parquet.
+    """Recommend to many users: Parquet in, Parquet out, in bounded memory, safe to kill.
 
-    Files are streamed in blocks of 8,192 users: memory is the model and one block, whatever the
-    number of users. The same input gives the same files, byte for byte.
+    Each file, or about 262,144 users of a large one (whole row groups), gives one file
+    ``part-00000.parquet``, ... A file is there when it is whole. After an error or a kill the same
+    call goes on: it skips the finished files, and in the end the folder is the same, byte for byte,
+    as if nothing had happened, whatever the number of threads, the memory, the engine and the
+    shards.
 
     Parameters
     ----------
-    model : RecSysModel
-        Trained.
-    users : path or Interactions
-        A Parquet file, a folder of them, or a glob: one row a user, with a user id column and a
-        column of lists of item ids (lists, large lists or fixed-size lists of integers, strings or
-        dictionary-encoded ids; nulls allowed). Or interactions in memory. Repeated items count
-        once; unknown items are ignored; users with nothing known get the popular items.
-    out : path
-        A folder, made when absent, that holds no Parquet files yet; each input file gives one
-        file ``part-00000.parquet``, ..., in the order of the names.
+    model : RecSysModel or path
+        Trained, or the path of its file.
+    users : path, URI or Interactions
+        A Parquet file, a folder of them, or a pattern (``folder/*.parquet``): one row a user, with a
+        user id column and a column of lists of item ids (lists, large lists or fixed-size lists of
+        integers, strings or dictionary-encoded ids; nulls allowed). Or interactions in memory.
+        Repeated items count once; unknown items are ignored; users with nothing known get the
+        popular items.
+    out : path or URI
+        A folder, made when absent, that holds no Parquet files but those of the same run.
+        ``_manifest.json`` says which run that is: the model's digest, the settings, the input files.
     k : int, default 100
         Items a user; fewer where fewer are left.
     remove_seen : bool, default True
         Whether to leave out the items of the user's history.
     allow, deny : item ids, optional
         The only items to recommend; items never to recommend.
+    allow_column, deny_column : str, optional
+        Columns of lists of item ids, for each user the only items to recommend and those never to
+        recommend, besides `allow` and `deny`. Null means no list: nothing more is forbidden. An
+        empty list of allowed items allows none. Unknown ids are ignored.
+    condition : optional
+        Passed on to the model's `recommend`, for conditioned models.
     layout : {"list", "long"}, default "list"
         ``list``: a row a user with ``user_id, items, scores``; ``long``: a row an item with
         ``user_id, item_id, score, rank``, ranks from 1. User ids keep their type.
     user, items : str, optional
         Names of the two columns of the files; by default found by name and by type.
+    memory : int or str, default "2GiB"
+        Bytes that users read ahead, in work and waiting to be written may take, in each process;
+        the model and what it needs to compute come on top.
+    shard : str, optional
+        ``"i/n"``: only the files i - 1, i - 1 + n, ..., for n machines that share nothing but the
+        two folders.
+    engine : {"local", "ray"}, default "local"
+        This process, or Ray actors (extra ``ray``), to which only names of files are sent: the
+        machines must reach the model's file, `users` and `out` under the same names. A dead
+        actor's file is done again by another.
+    address : str, optional
+        With Ray: the cluster (``"auto"``, ``"ray://..."``). By default one is started on this
+        machine for the time of the call.
+    workers : int, optional
+        With Ray: the number of actors, among which the processors are divided; by default one for
+        up to eight processors of a machine.
     verbose : int, default 1
         1 shows a progress bar where the standard error is a terminal, 0 none.
 
@@ -128,166 +175,132 @@ def score(
     FileNotFoundError
         There is no such file, or no Parquet file in the folder.
     FileExistsError
-        ``out`` already holds Parquet files.
+        ``out`` holds another run, or other Parquet files; the message says what differs.
     ValueError
         Unreadable input, columns that cannot be found, or ids of another type than the model's.
-        After any error ``out`` is as it was.
+    MemoryError
+        `memory` is too small for one block, or the machine has less.
+    OSError
+        The output cannot be written. After any error the finished files stay.
     """
     start = time.perf_counter()
-    scorer = Scorer(model, k, remove_seen=remove_seen, allow=allow, deny=deny, layout=layout)
-    sources: list[Fragment | Interactions]
-    if isinstance(users, Interactions):
-        sources = [users]
-    else:
-        sources = [Fragment.open(path, user, items) for path in _parquet_files(users)]
-    folder = Path(out)
-    is_new = _make_folder(folder)
-    written = [folder / f"part-{i:05d}.parquet" for i in range(len(sources))]
-    try:
-        reports = _score_all(scorer, sources, written, verbose)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        if is_new:
-            folder.rmdir()
-        raise
+    if engine not in ENGINES:
+        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
+    if engine == "local" and (address is not None or workers is not None):
+        raise ValueError("address and workers go with engine='ray'")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    limit = parse_bytes(memory, "memory")
+    first, step = _parse_shard(shard)
+    path = model if isinstance(model, (str, os.PathLike)) else None
+    options = {
+        "remove_seen": remove_seen,
+        "allow": allow,
+        "deny": deny,
+        "condition": condition,
+        "layout": layout,
+    }
+    scorer = Scorer(
+        open_model(model) if isinstance(model, (str, os.PathLike)) else model, k, **options
+    )
+    folder = Place.of(out)
+    source = users if isinstance(users, Interactions) else Place.of(users)
+    if engine == "ray" and not isinstance(source, Interactions):
+        folder, source = folder.absolute(), source.absolute()  # actors may be in other folders
+    columns = {"user": user, "items": items, "allow": allow_column, "deny": deny_column}
+    found = _find(scorer, source, engine, columns)
+    digest = model_digest(scorer.model)
+    run = claim_folder(folder, manifest_of(scorer, digest, found))
+    parts = [Part(i, part, folder / f"part-{i:05d}.parquet") for i, part in enumerate(found)]
+    mine = parts[first::step]
+    reports = _finished(folder, mine, run)
+    todo = [part for part in mine if part.number not in reports]
+    _remove_leftovers(folder, mine)
+
+    def work(progress: Callable[[int], object]) -> tuple[list[FragmentReport], int]:
+        if not todo:
+            return [], 0
+        if engine == "local":
+            return score_parts(scorer, todo, run, limit, progress), 0
+        from pyrec.scoring.ray_engine import Task, model_file, score_with_ray
+
+        with model_file(scorer.model, path, folder, shard) as file:
+            task = Task(str(file), digest, {"k": k, **options}, run, limit)
+            return score_with_ray(task, todo, progress, address=address, workers=workers)
+
+    done = sum(report.users for report in reports.values())
+    total = sum(part.users.n_rows for part in mine)
+    new, peak = _with_bar(work, total, done, verbose)
+    _remove_leftovers(folder, mine)
+    reports.update(zip((part.number for part in todo), new, strict=True))
+    present = set(folder.names("part-*.parquet"))
+    missing = tuple(str(p.place) for p in parts if p.place.name not in present)
+    if not missing and folder.is_local:
+        for name in folder.names(f".{MANIFEST}.*.tmp"):
+            (folder / name).path.unlink(missing_ok=True)
+    seconds = time.perf_counter() - start
     return ScoreReport(
-        users=sum(r.users for r in reports),
-        unknown_items=sum(r.unknown_items for r in reports),
-        users_without_history=sum(r.users_without_history for r in reports),
-        files=tuple(map(str, written)),
-        seconds=time.perf_counter() - start,
-        peak_memory=_peak_memory(),
+        users=sum(r.users for r in reports.values()),
+        unknown_items=sum(r.unknown_items for r in reports.values()),
+        users_without_history=sum(r.users_without_history for r in reports.values()),
+        files=tuple(str(part.place) for part in mine),
+        written=len(todo),
+        skipped=len(mine) - len(todo),
+        missing=missing,
+        seconds=seconds,
+        users_per_second=sum(report.users for report in new) / seconds,
+        peak_memory=max(peak, peak_memory()),
     )
 
 
-def recommend(
-    model: RecSysModel,
-    source: Any,
-    k: int = 10,
-    *,
-    remove_seen: bool = True,
-    allow: ArrayLike | None = None,
-    deny: ArrayLike | None = None,
-) -> pa.Table:
-    """Recommend to every user of a set of interactions, by the user's own ids.
-
-    Parameters
-    ----------
-    model : RecSysModel
-        Trained. Without item ids, its item numbers serve as ids.
-    source : Interactions, path or frame
-        The users' histories: Interactions, or anything that `pyrec.read_interactions` takes (one
-        row an interaction). Users need not have been seen in training; items that the model does
-        not know are ignored, and users with nothing known get the popular items.
-    k : int, default 10
-        Items a user; fewer where fewer are left.
-    remove_seen : bool, default True
-        Whether to leave out the items of the user's history.
-    allow, deny : item ids, optional
-        The only items to recommend; items never to recommend.
-
-    Returns
-    -------
-    pyarrow.Table
-        ``user_id``, ``item_id``, ``score`` (float32) and ``rank`` (int32, from 1): users in the
-        order of ``Interactions.users``, each user's items best first.
-
-    Raises
-    ------
-    ValueError
-        The source cannot be read, or its item ids are of another type than the model's, or others
-        than the numbers of a model without item ids.
-    """
-    scorer = Scorer(model, k, remove_seen=remove_seen, allow=allow, deny=deny, layout="long")
-    data = source if isinstance(source, Interactions) else read_interactions(source)
-    blocks = _blocks(scorer, data)
-    schema = scorer.schema(id_array(data.users[:0]).type)
-    return pa.concat_tables([schema.empty_table(), *(scorer.table(block)[0] for block in blocks)])
+def _find(
+    scorer: Scorer,
+    users: Place | Interactions,
+    engine: str,
+    columns: dict[str, str | None],
+) -> Sequence[Users]:
+    """Return the fragments of the users, whose ids can be those of the scorer's items."""
+    if isinstance(users, Interactions):
+        if engine == "ray" or columns["allow"] or columns["deny"]:
+            raise ValueError("engine='ray', allow_column and deny_column need users in files")
+        return MemoryFragment.divide(scorer.model, users, interactions_digest(users))
+    fragments = fragments_of(users, **columns)
+    for fragment in fragments:
+        fragment.check(scorer)
+    return fragments
 
 
-def find_users(source: StrPath) -> StrPath | Interactions:
-    """Find the users that a path means, in the form that `score` takes.
-
-    Parameters
-    ----------
-    source : path
-        A folder made by ``pyrec prepare`` (its ``users.parquet``); Parquet with one row a user, as
-        `score` takes it; or one row an interaction, a folder of Parquet or any form that
-        `pyrec.read_interactions` takes, which is read whole.
-    """
-    files = _parquet_files(source)
-    if files[0].suffix in (".parquet", ".pq") and has_lists(files[0]):
-        return source
-    return read_interactions(files)
+def _parse_shard(shard: str | None) -> tuple[int, int]:
+    """Return the first part, from 0, and the step to the next."""
+    if shard is None:
+        return 0, 1
+    found = re.fullmatch(r"(\d+)/(\d+)", shard) if isinstance(shard, str) else None
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"shard must be i/n with i from 1 to n, such as '2/3', got {shard!r}")
+    return int(found[1]) - 1, int(found[2])
 
 
-def _parquet_files(users: StrPath) -> list[Path]:
-    path = Path(users)
-    if path.is_dir():
-        # Names that begin with _ or . are other programs' metadata.
-        found = [p for p in path.glob("*.parquet") if p.name[0] not in "._"]
-    elif path.exists():
-        found = [path]
-    else:
-        found = [Path(name) for name in glob.glob(str(users))]
-    if not found:
-        problem = "holds no *.parquet files" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{users} {problem}")
-    return sorted(found)
+def _finished(folder: Place, parts: Sequence[Part], run: str) -> dict[int, FragmentReport]:
+    """Return the reports of the parts whose files are whole."""
+    present = set(folder.names("part-*.parquet"))
+    there = [part for part in parts if part.place.name in present]
+    with ThreadPoolExecutor(8) as pool:
+        found = pool.map(lambda part: read_report(part.place, run, part.number), there)
+        return {p.number: r for p, r in zip(there, found, strict=True) if r is not None}
 
 
-def _make_folder(folder: Path) -> bool:
-    """Make ``folder`` unless it exists, and return whether it is new."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} must be a folder, it is a file")
-    if not folder.parent.is_dir():
-        raise FileNotFoundError(f"cannot make the folder {folder}: {folder.parent} does not exist")
-    present = sorted(folder.glob("*.parquet")) if folder.exists() else []
-    if present:
-        raise FileExistsError(
-            f"{folder} already holds {present[0].name}: give a new or an empty folder"
-        )
-    is_new = not folder.exists()
-    folder.mkdir(exist_ok=True)
-    return is_new
+def _remove_leftovers(folder: Place, parts: Sequence[Part]) -> None:
+    """Remove what killed runs left of these parts; other shards may be at work on the others."""
+    names = {part.place.name for part in parts}
+    for name in folder.names(".part-*.tmp") if folder.is_local else []:
+        if name[1:].partition(".parquet")[0] + ".parquet" in names:
+            (folder / name).path.unlink(missing_ok=True)
 
 
-def _score_all(
-    scorer: Scorer, sources: list[Fragment | Interactions], written: list[Path], verbose: int
-) -> list[FragmentReport]:
+def _with_bar(work: Callable[..., Any], total: int, done: int, verbose: int) -> Any:
     from tqdm import tqdm
 
-    total = sum(s.n_users if isinstance(s, Interactions) else s.n_rows for s in sources)
     # disable=None: no bar where the standard error is not a terminal
     hidden = None if verbose else True
-    reports = []
-    with tqdm(total=total, unit=" users", unit_scale=True, disable=hidden) as bar:
-        for source, path in zip(sources, written, strict=True):
-            if isinstance(source, Fragment):
-                reports.append(score_fragment(scorer, source, path, bar.update))
-            else:
-                blocks = _blocks(scorer, source)
-                kind = id_array(source.users[:0]).type
-                reports.append(score_blocks(scorer, blocks, kind, path, bar.update))
-    return reports
-
-
-def _blocks(scorer: Scorer, data: Interactions) -> Iterator[Block]:
-    """Yield the users of ``data`` block by block, their items by the model's numbers."""
-    aligned, _ = scorer.model.aligned(data)
-    ids = id_array(aligned.users)
-    n_unknown = np.diff(data.matrix.indptr) - np.diff(aligned.matrix.indptr)
-    for begin in range(0, len(ids), BATCH_ROWS):
-        rows = slice(begin, begin + BATCH_ROWS)
-        yield Block(ids[rows], aligned.select_users(rows), int(n_unknown[rows].sum()))
-
-
-def _peak_memory() -> int:
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    # Second choice: its peak includes what the parent process held before this program began.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    with tqdm(total=total, initial=done, unit=" users", unit_scale=True, disable=hidden) as bar:
+        return work(bar.update)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import hashlib
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,34 +13,24 @@ from numpy.typing import ArrayLike, NDArray
 from pyrec.data import Histories, Interactions
 from pyrec.data.csr import offsets_of
 from pyrec.data.parquet import id_array
-from pyrec.models import Popularity
+from pyrec.files import StrPath
+from pyrec.models import Popularity, storage
+from pyrec.scoring.blocks import BATCH_ROWS, Best, Block, lengths_of, take
 
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
 
-__all__ = ["BATCH_ROWS", "Block", "Scorer"]
+__all__ = ["Scorer", "open_model"]
 
-# Rows are scored on this grid whatever the machine, so that the same input gives the same file.
-BATCH_ROWS = 8192
 LAYOUTS = ("list", "long")
+# Row groups of about 64 MiB before they are compressed, and of 131,072 users at most.
+_GROUP_BYTES = 64 << 20
+_MOST_GROUP_BLOCKS = 16
 
 
-class Block(NamedTuple):
-    """Some users in a row.
-
-    Attributes
-    ----------
-    users : (n,) pyarrow.Array
-        User ids, of any type.
-    histories : Histories or Interactions
-        Of the same n users; Interactions aligned to the model.
-    n_unknown : int
-        Items of theirs that the model does not know.
-    """
-
-    users: pa.Array
-    histories: Histories | Interactions
-    n_unknown: int
+def open_model(path: StrPath) -> RecSysModel:
+    """Load a model for scoring; processes of a machine share one copy of its arrays in memory."""
+    return storage.load_model(path, memory_map=True)
 
 
 class Scorer:
@@ -56,6 +47,8 @@ class Scorer:
     allow, deny : item ids, optional
         The only items to recommend; items never to recommend. Ids that the model does not know
         are ignored.
+    condition : optional
+        Passed on to the model's `recommend`.
     layout : {"list", "long"}, default "list"
         ``list``: a row a user with ``user_id, items, scores``; ``long``: a row an item with
         ``user_id, item_id, score, rank``, ranks from 1.
@@ -69,6 +62,7 @@ class Scorer:
         remove_seen: bool = True,
         allow: ArrayLike | None = None,
         deny: ArrayLike | None = None,
+        condition: Any = None,
         layout: str = "list",
     ) -> None:
         if model.n_items is None:
@@ -82,11 +76,53 @@ class Scorer:
         self.k = min(k, self.n_items)
         self.remove_seen = remove_seen
         self.layout = layout
+        # A model that takes none has no such argument where it overrides `recommend`.
+        self._extra = {} if condition is None else {"condition": condition}
         ids = np.arange(self.n_items) if model.item_ids is None else model.item_ids
         self.vocabulary = id_array(ids)
         self.allow = self._numbers_of(allow, "allow")
         self.deny = self._numbers_of(deny, "deny")
-        self.popular = self._popular()
+        nobody = Histories.from_lists([[]], self.n_items)
+        if model.item_counts is None:
+            self._popularity = None
+        else:
+            self._popularity = Popularity()
+            self._popularity.n_items = self.n_items
+            self._popularity.item_counts = model.item_counts
+            best = self._popularity.recommend(nobody, self.k, allow=self.allow, deny=self.deny)
+            self._popular = best.items[0], best.scores[0]
+        if self._extra:  # what does not fit the model is said before anything is written
+            self._recommend(nobody, self.allow, self.deny)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what decides the lists besides the model and the users, as JSON values."""
+        condition = self._extra.get("condition")
+        return {
+            "k": self.k,
+            "remove_seen": self.remove_seen,
+            "layout": self.layout,
+            "allow": _digest(self.allow),
+            "deny": _digest(self.deny),
+            "condition": None if condition is None else np.asarray(condition).tolist(),
+        }
+
+    @property
+    def id_bytes(self) -> int:
+        """The memory that an item id takes in a table, in the mean."""
+        return max(1, -(-int(self.vocabulary.nbytes) // max(1, self.n_items)))
+
+    @property
+    def table_bytes(self) -> int:
+        """The memory that the table of a whole block takes, about."""
+        user = 16  # an id may be text
+        entry = self.id_bytes + 4
+        row = user + self.k * entry if self.layout == "list" else self.k * (user + entry + 4)
+        return BATCH_ROWS * row
+
+    @property
+    def group_blocks(self) -> int:
+        """How many blocks make a row group of the files."""
+        return min(_MOST_GROUP_BLOCKS, max(1, _GROUP_BYTES // self.table_bytes))
 
     def schema(self, user_type: pa.DataType) -> pa.Schema:
         """Return the columns of the tables that `table` makes."""
@@ -97,13 +133,19 @@ class Scorer:
             columns = {"item_id": item_type, "score": pa.float32(), "rank": pa.int32()}
         return pa.schema({"user_id": user_type, **columns})
 
-    def histories(self, lists: pa.Array) -> tuple[Histories, int]:
+    def histories(
+        self, lists: pa.Array | pa.ChunkedArray, name: str = "items"
+    ) -> tuple[Histories, int]:
         """Turn a column of lists of item ids into item numbers.
+
+        Each call builds a table of all the model's ids: many rows at a time are cheaper.
 
         Parameters
         ----------
         lists : (n,) list, large list or fixed-size list array
             Null lists and null ids inside are taken as absent.
+        name : str
+            What an error calls them.
 
         Returns
         -------
@@ -112,35 +154,43 @@ class Scorer:
         n_unknown : int
             Ids that the model does not know, left out.
         """
-        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+        lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0))
         ids = pc.list_flatten(lists)
-        numbers = pc.index_in(self._as_ids(ids, "items"), value_set=self.vocabulary)
-        known = numbers.is_valid().to_numpy(zero_copy_only=False)
-        known_before = offsets_of(known)
-        offsets = known_before[offsets_of(lengths)]
-        items = numbers.drop_null().to_numpy()
+        numbers = pc.index_in(self._as_ids(ids, name), value_set=self.vocabulary)
+        known = np.asarray(numbers.is_valid())
+        offsets = offsets_of(known)[offsets_of(lengths)]
+        items = np.asarray(numbers.drop_null(), dtype=np.int32)
         n_unknown = len(ids) - ids.null_count - len(items)
         return Histories(offsets, items, self.n_items), n_unknown
 
-    def table(self, block: Block) -> tuple[pa.Table, int]:
-        """Score a block of users.
+    def best(self, block: Block) -> Best:
+        """Score a block of users."""
+        n = len(block.users)
+        items, scores = np.empty((n, self.k), np.int32), np.empty((n, self.k), np.float32)
+        if n == 0:
+            return Best(items, scores, 0)
+        if block.allow is None or block.unrestricted is None:
+            return self._best(block.histories, block.allow, block.deny)
+        # A row of an allow matrix means a list: who has none is scored apart.
+        assert isinstance(block.histories, Histories)
+        n_empty = 0
+        for free in (False, True):
+            rows = np.flatnonzero(block.unrestricted == free)
+            if len(rows):
+                deny = None if block.deny is None else take(block.deny, rows)
+                allow = None if free else take(block.allow, rows)
+                part = self._best(take(block.histories, rows), allow, deny)
+                items[rows], scores[rows] = part.items, part.scores
+                n_empty += part.n_without_history
+        return Best(items, scores, n_empty)
 
-        Returns
-        -------
-        table : pyarrow.Table
-            Of the columns that `schema` names.
-        n_without_history : int
-            Users with an empty history; they have the items with the highest counts.
-        """
-        users, histories, _ = block
-        best = self.model.recommend(
-            histories, self.k, remove_seen=self.remove_seen, allow=self.allow, deny=self.deny
-        )
-        items, scores = np.asarray(best.items), np.asarray(best.scores)
-        empty = np.flatnonzero(_lengths(histories) == 0)
-        if self.popular is not None and len(empty):
-            items, scores = items.copy(), scores.copy()
-            items[empty], scores[empty] = self.popular
+    def table(
+        self,
+        users: pa.Array | pa.ChunkedArray,
+        items: NDArray[np.int32],
+        scores: NDArray[np.float32],
+    ) -> pa.Table:
+        """Return users and their items, numbers of `best`, as a table of ids; see `schema`."""
         listed = items >= 0
         lengths = np.count_nonzero(listed, axis=1)
         ids = self.vocabulary.take(pa.array(items[listed]))
@@ -156,17 +206,65 @@ class Scorer:
             ranks = np.broadcast_to(np.arange(1, items.shape[1] + 1, dtype=np.int32), items.shape)
             repeated = users.take(pa.array(np.repeat(np.arange(len(users)), lengths)))
             columns = [repeated, ids, flat_scores, pa.array(ranks[listed])]
-        return pa.Table.from_arrays(columns, schema=self.schema(users.type)), len(empty)
+        return pa.Table.from_arrays(columns, schema=self.schema(users.type))
 
-    def _as_ids(self, ids: pa.Array, name: str) -> pa.Array:
-        """Bring ids to the vocabulary's type, dictionaries included."""
-        plain = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
-        if pa.types.is_null(plain) or (_is_string(plain) and _is_string(self.vocabulary.type)):
-            return ids.cast(self.vocabulary.type)
-        if _is_string(plain) or _is_string(self.vocabulary.type):
+    def check_type(self, kind: pa.DataType, name: str) -> None:
+        """Raise a ValueError unless ids of this type can be ids of the model's items."""
+        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not pa.types.is_null(plain) and _is_string(plain) != _is_string(self.vocabulary.type):
             raise ValueError(
                 f"{name} must hold ids of the model's type, {self.vocabulary.type}, got {plain}"
             )
+
+    def _best(
+        self, histories: Histories | Interactions, allow: Histories | None, deny: Histories | None
+    ) -> Best:
+        masks = self._masks(allow, deny)
+        items, scores = map(np.asarray, self._recommend(histories, *masks))
+        empty = np.flatnonzero(lengths_of(histories) == 0)
+        if len(empty) and self._popularity is not None:
+            items, scores = items.copy(), scores.copy()
+            if allow is None and deny is None:
+                items[empty], scores[empty] = self._popular
+            else:
+                nobody = Histories(np.zeros(len(empty) + 1, np.int64), [], self.n_items)
+                own_allow, own_deny = (x[empty] if np.ndim(x) == 2 else x for x in masks)
+                items[empty], scores[empty] = self._popularity.recommend(
+                    nobody, self.k, allow=own_allow, deny=own_deny
+                )
+        return Best(items, scores, len(empty))
+
+    def _recommend(self, histories: Histories | Interactions, allow: Any, deny: Any) -> Any:
+        return self.model.recommend(
+            histories,
+            self.k,
+            remove_seen=self.remove_seen,
+            allow=allow,
+            deny=deny,
+            **self._extra,
+        )
+
+    def _masks(self, allow: Histories | None, deny: Histories | None) -> tuple[Any, Any]:
+        """The lists for all users and those of each, as the one pair that `recommend` takes."""
+        if allow is None and deny is None:
+            return self.allow, self.deny
+        candidates = np.ones(self.n_items, bool)
+        if self.allow is not None:
+            candidates[:] = False
+            candidates[self.allow] = True
+        if self.deny is not None:
+            candidates[self.deny] = False
+        own_deny = None if deny is None else deny.to_csr()
+        if allow is None:
+            return (None if candidates.all() else np.flatnonzero(candidates)), own_deny
+        kept = candidates[allow.items]
+        offsets = offsets_of(kept)[allow.offsets]
+        return Histories(offsets, allow.items[kept], self.n_items).to_csr(), own_deny
+
+    def _as_ids(self, ids: Any, name: str) -> Any:
+        """Bring ids to the vocabulary's type, dictionaries included."""
+        self.check_type(ids.type, name)
+        plain = ids.type.value_type if pa.types.is_dictionary(ids.type) else ids.type
         try:
             return ids.cast(plain).cast(self.vocabulary.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -182,20 +280,12 @@ class Scorer:
         numbers = pc.index_in(self._as_ids(array, name), value_set=self.vocabulary).drop_null()
         return np.unique(numbers.to_numpy())
 
-    def _popular(self) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
-        if self.model.item_counts is None:
-            return None
-        popularity = Popularity()
-        popularity.n_items, popularity.item_counts = self.n_items, self.model.item_counts
-        nobody = Histories.from_lists([[]], self.n_items)
-        best = popularity.recommend(nobody, self.k, allow=self.allow, deny=self.deny)
-        return best.items[0], best.scores[0]
 
-
-def _lengths(histories: Histories | Interactions) -> NDArray[Any]:
-    if isinstance(histories, Interactions):
-        return np.diff(histories.matrix.indptr)
-    return np.diff(histories.offsets)
+def _digest(numbers: NDArray[np.int32] | None) -> str | None:
+    if numbers is None:
+        return None
+    digest = hashlib.sha256(numbers.astype(np.int32).tobytes()).hexdigest()
+    return f"{len(numbers)} items, sha256 {digest}"
 
 
 def _is_string(kind: pa.DataType) -> bool:
