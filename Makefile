@@ -65,6 +65,7 @@ bench-memory: $(VENV)/installed-bench
 quality: $(VENV)/installed
 	$(BIN)/python bench/quality.py ncf "$(DATA)"
 	$(BIN)/python bench/quality.py strong "$(DATA)"
+	$(BIN)/python bench/quality.py slim "$(DATA)"
 	$(BIN)/python bench/quality.py standard "$(DATA)"
 
 lint: $(VENV)/installed-lint

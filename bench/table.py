@@ -21,6 +21,8 @@ GOALS = {
     "gram [20M]": 1700,
     "EASE [20M]": 47_000,
     "EASE [1M]": 400,
+    "three iterations of ADMM-SLIM, 8,000 items": 16_800,
+    "SLIM [20M]": 600_000,
     "top-100 of 500 masked rows": 3.5,
     "EASE: 2,000 histories to top-100": 150,
     "evaluation of 500 users": 4.5,
@@ -104,6 +106,8 @@ def floor(job: str, groups: dict, flops: float, bandwidth: float) -> str:
             if gram
             else f"{show(inverse)} (inverse)"
         )
+    if job.startswith("three iterations"):
+        return f"{show(3 * 2 * 8000**3 / flops)} (products)"
     if job == "Mult-VAE step of 500 users":
         # Products of a step with sparse input (37.3 GFLOP) and 28 bytes a parameter for Adam.
         return f"{show(37.3e9 / flops + 24.5e6 * 28 / bandwidth)} (products and Adam)"
