@@ -1,10 +1,10 @@
 #include "core/select.h"
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 
 #include "core/isa.h"
+#include "core/keys.h"
 
 namespace pyrec {
 namespace {
@@ -16,25 +16,6 @@ constexpr std::int64_t kCountingSort = 256;
 constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 
 using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
-
-PYREC_INLINE std::int32_t ordered_bits(float x) {
-    std::int32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits ^ ((bits >> 31) & 0x7fffffff);
-}
-
-PYREC_INLINE float from_ordered_bits(std::int32_t bits) {
-    bits ^= (bits >> 31) & 0x7fffffff;
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-// Ascending keys are descending scores, then ascending items. Adding 0 makes -0 and 0 tie.
-PYREC_INLINE std::uint64_t key_of(float score, std::int64_t item) {
-    const std::uint32_t rank = static_cast<std::uint32_t>(ordered_bits(score + 0.0f)) ^ 0x80000000u;
-    return static_cast<std::uint64_t>(~rank) << 32 | static_cast<std::uint32_t>(item);
-}
 
 // A NaN is never larger, so it never becomes a maximum.
 PYREC_INLINE Floats larger(Floats x, Floats y) { return x > y ? x : y; }
@@ -56,22 +37,6 @@ PYREC_CLONES void set_maxima(const float* lanes, std::int64_t n_blocks, std::int
             top = larger(*reinterpret_cast<const Floats*>(lanes + i * kLanes), top);
         *reinterpret_cast<Floats*>(sets) = top;
     }
-}
-
-// The k-th largest of n values, found bit by bit: no branch depends on the data.
-PYREC_CLONES float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* x) {
-#pragma omp simd
-    for (std::int64_t i = 0; i < n; ++i) x[i] = ordered_bits(values[i]);
-    std::int64_t low = std::numeric_limits<std::int32_t>::min();
-    for (int bit = 31; bit >= 0; --bit) {
-        const std::int64_t middle = low + (std::int64_t(1) << bit);
-        const auto threshold = static_cast<std::int32_t>(middle);
-        std::int32_t reach = 0;
-#pragma omp simd reduction(+ : reach)
-        for (std::int64_t i = 0; i < n; ++i) reach += x[i] >= threshold;
-        if (reach >= k) low = middle;
-    }
-    return from_ordered_bits(static_cast<std::int32_t>(low));
 }
 
 // The items whose score reaches `least`, by way of the sets and then the lanes that do. Each step
@@ -131,11 +96,48 @@ PYREC_CLONES void counting_sort(std::uint64_t* keys, std::int64_t n, std::int64_
 
 }  // namespace
 
-Selector::Selector(std::int64_t n_items, std::int64_t k) : k_(k) {
+// Found bit by bit: no branch depends on the data.
+PYREC_CLONES float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* x) {
+#pragma omp simd
+    for (std::int64_t i = 0; i < n; ++i) x[i] = ordered_bits(values[i]);
+    std::int64_t low = std::numeric_limits<std::int32_t>::min();
+    for (int bit = 31; bit >= 0; --bit) {
+        const std::int64_t middle = low + (std::int64_t(1) << bit);
+        const auto threshold = static_cast<std::int32_t>(middle);
+        std::int32_t reach = 0;
+#pragma omp simd reduction(+ : reach)
+        for (std::int64_t i = 0; i < n; ++i) reach += x[i] >= threshold;
+        if (reach >= k) low = middle;
+    }
+    return from_ordered_bits(static_cast<std::int32_t>(low));
+}
+
+void sort_keys(std::vector<std::uint64_t>& keys, std::int64_t found, std::uint64_t* sorted, Ahead ahead) {
+    const auto n = static_cast<std::int64_t>(keys.size());
+    if (n <= kCountingSort) {
+        keys.resize(static_cast<std::size_t>((n + 3) / 4 * 4), ~std::uint64_t(0));
+        counting_sort(keys.data(), static_cast<std::int64_t>(keys.size()), found, sorted, ahead);
+    } else {
+        if (n > found) std::nth_element(keys.begin(), keys.begin() + found, keys.end());
+        std::sort(keys.begin(), keys.begin() + found);
+        std::copy(keys.begin(), keys.begin() + found, sorted);
+    }
+}
+
+void write_sorted(const std::uint64_t* sorted, std::int64_t found, std::int64_t k, std::int32_t* items,
+                  float* best) {
+    for (std::int64_t i = 0; i < found; ++i) {
+        items[i] = item_of(sorted[i]);
+        best[i] = score_of(sorted[i]);
+    }
+    std::fill(items + found, items + k, -1);
+    std::fill(best + found, best + k, kExcluded);
+}
+
+Selector::Selector(std::int64_t n_items, std::int64_t k) : k_(k), excluded_(n_items) {
     shape_ = {n_items, (n_items + kBlock - 1) / kBlock, 0, 16};
     while (shape_.width > 1 && (shape_.n_blocks / shape_.width) * kLanes < k) shape_.width /= 4;
     shape_.n_groups = (shape_.n_blocks + shape_.width - 1) / shape_.width;
-    excluded_.resize(static_cast<std::size_t>(shape_.n_blocks), 0);
     lanes_.resize(static_cast<std::size_t>(shape_.n_blocks * kLanes));
     sets_.resize(static_cast<std::size_t>(shape_.n_groups * kLanes));
     visited_.resize(sets_.size() + lanes_.size() + 2);
@@ -148,8 +150,8 @@ void Selector::select(const float* scores, const Candidates& candidates, std::in
     keys_.clear();
     ahead_ = {reinterpret_cast<const char*>(next_scores),
               reinterpret_cast<const char*>(next_scores ? next_scores + shape_.n_items : nullptr)};
-    mark(candidates.seen, row);
-    mark(candidates.deny, row);
+    excluded_.add(candidates.seen, row);
+    excluded_.add(candidates.deny, row);
     if (candidates.allow.present) {
         collect_allowed(scores, candidates.allow, row);
     } else {
@@ -165,25 +167,9 @@ void Selector::select(const float* scores, const Candidates& candidates, std::in
         lower_lanes(scores, candidates.deny, row);
         collect(scores);
     }
-    unmark(candidates.seen, row);
-    unmark(candidates.deny, row);
-    write(scores, items, best);
-}
-
-void Selector::mark(const ItemLists& lists, std::int64_t row) {
-    if (!lists.present) return;
-    for (auto j = lists.begin(row); j < lists.end(row); ++j)
-        excluded_[static_cast<std::size_t>(*j / kBlock)] |= std::uint64_t(1) << (*j % kBlock);
-}
-
-void Selector::unmark(const ItemLists& lists, std::int64_t row) {
-    if (!lists.present) return;
-    for (auto j = lists.begin(row); j < lists.end(row); ++j)
-        excluded_[static_cast<std::size_t>(*j / kBlock)] = 0;
-}
-
-bool Selector::excluded(std::int64_t item) const {
-    return excluded_[static_cast<std::size_t>(item / kBlock)] >> (item % kBlock) & 1;
+    excluded_.remove(candidates.seen, row);
+    excluded_.remove(candidates.deny, row);
+    write(items, best);
 }
 
 // The lanes of the listed items once more, without what is marked.
@@ -191,7 +177,7 @@ void Selector::lower_lanes(const float* scores, const ItemLists& lists, std::int
     if (!lists.present) return;
     for (auto j = lists.begin(row); j < lists.end(row); ++j) {
         const std::int64_t block = *j / kBlock, lane = *j % kLanes;
-        const std::uint64_t out = excluded_[static_cast<std::size_t>(block)];
+        const std::uint64_t out = excluded_.word(block);
         const std::int64_t size = std::min(kBlock, shape_.n_items - block * kBlock);
         float top = kExcluded;
         for (std::int64_t i = lane; i < size; i += kLanes) {
@@ -203,7 +189,7 @@ void Selector::lower_lanes(const float* scores, const ItemLists& lists, std::int
 }
 
 void Selector::push(float score, std::int64_t item) {
-    if (score > kExcluded && !excluded(item)) keys_.push_back(key_of(score, item));
+    if (score > kExcluded && !excluded_.has(item)) keys_.push_back(key_of(score, item));
 }
 
 // Few items are the rule here: they are looked up, the row is not read.
@@ -221,23 +207,10 @@ void Selector::collect(const float* scores) {
         push(scores[reached_[static_cast<std::size_t>(i)]], reached_[static_cast<std::size_t>(i)]);
 }
 
-void Selector::write(const float* scores, std::int32_t* items, float* best) {
-    const auto n_keys = static_cast<std::int64_t>(keys_.size());
-    const std::int64_t found = std::min(k_, n_keys);
-    if (n_keys <= kCountingSort) {
-        keys_.resize(static_cast<std::size_t>((n_keys + 3) / 4 * 4), ~std::uint64_t(0));
-        counting_sort(keys_.data(), static_cast<std::int64_t>(keys_.size()), found, sorted_.data(), ahead_);
-    } else {
-        if (n_keys > found) std::nth_element(keys_.begin(), keys_.begin() + found, keys_.end());
-        std::sort(keys_.begin(), keys_.begin() + found);
-        std::copy(keys_.begin(), keys_.begin() + found, sorted_.begin());
-    }
-    for (std::int64_t i = 0; i < found; ++i) {
-        items[i] = static_cast<std::int32_t>(sorted_[static_cast<std::size_t>(i)] & 0xffffffffu);
-        best[i] = scores[items[i]];
-    }
-    std::fill(items + found, items + k_, -1);
-    std::fill(best + found, best + k_, kExcluded);
+void Selector::write(std::int32_t* items, float* best) {
+    const std::int64_t found = std::min(k_, static_cast<std::int64_t>(keys_.size()));
+    sort_keys(keys_, found, sorted_.data(), ahead_);
+    write_sorted(sorted_.data(), found, k_, items, best);
 }
 
 }  // namespace pyrec

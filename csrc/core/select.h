@@ -22,6 +22,41 @@ struct Ahead {
     }
 };
 
+// The k-th largest of n values; x is working space for n.
+float kth_largest(const float* values, std::int64_t n, std::int64_t k, std::int32_t* x);
+
+// sorted[0..found) = the smallest of the keys, ascending. The keys are distinct; they are lost.
+void sort_keys(std::vector<std::uint64_t>& keys, std::int64_t found, std::uint64_t* sorted, Ahead ahead);
+
+// Writes the items and scores of `found` sorted keys, then -1 and -inf, k in all.
+void write_sorted(const std::uint64_t* sorted, std::int64_t found, std::int64_t k, std::int32_t* items,
+                  float* best);
+
+// A set of items that is filled and emptied by lists, a bit an item.
+class ItemSet {
+  public:
+    explicit ItemSet(std::int64_t n_items) : words_(static_cast<std::size_t>((n_items + 63) / 64), 0) {}
+
+    void add(const ItemLists& lists, std::int64_t row) {
+        if (!lists.present) return;
+        for (auto j = lists.begin(row); j < lists.end(row); ++j)
+            words_[static_cast<std::size_t>(*j / 64)] |= std::uint64_t(1) << (*j % 64);
+    }
+
+    void remove(const ItemLists& lists, std::int64_t row) {
+        if (!lists.present) return;
+        for (auto j = lists.begin(row); j < lists.end(row); ++j) words_[static_cast<std::size_t>(*j / 64)] = 0;
+    }
+
+    bool has(std::int64_t item) const { return word(item / 64) >> (item % 64) & 1; }
+
+    // Items 64 i and on.
+    std::uint64_t word(std::int64_t i) const { return words_[static_cast<std::size_t>(i)]; }
+
+  private:
+    std::vector<std::uint64_t> words_;
+};
+
 // Selects the k best candidates of one score row after another, with memory of its own for one row.
 //
 // The k-th largest of the maxima of k or more disjoint sets of items is a lower bound of the k-th
@@ -37,19 +72,16 @@ class Selector {
                 std::int32_t* items, float* best);
 
   private:
-    void mark(const ItemLists& lists, std::int64_t row);
-    void unmark(const ItemLists& lists, std::int64_t row);
-    bool excluded(std::int64_t item) const;
     void lower_lanes(const float* scores, const ItemLists& lists, std::int64_t row);
     void collect_allowed(const float* scores, const ItemLists& allow, std::int64_t row);
     void collect(const float* scores);
     void push(float score, std::int64_t item);
-    void write(const float* scores, std::int32_t* items, float* best);
+    void write(std::int32_t* items, float* best);
 
     Shape shape_;
     std::int64_t k_;
     Ahead ahead_{nullptr, nullptr};
-    std::vector<std::uint64_t> excluded_;          // a bit an item
+    ItemSet excluded_;
     std::vector<float> lanes_, sets_;              // maxima
     std::vector<std::int32_t> visited_, reached_;  // working space of collect()
     std::vector<std::uint64_t> keys_, sorted_;

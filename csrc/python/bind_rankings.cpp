@@ -1,7 +1,9 @@
 #include <pybind11/stl.h>
 
 #include <utility>
+#include <vector>
 
+#include "core/panels.h"
 #include "core/ranking.h"
 #include "core/sparse_linear.h"
 #include "core/topk.h"
@@ -87,6 +89,62 @@ void bind_sparse_product(const py::array& indptr, const py::array& indices, cons
     sparse_product(x, w, o, y, n_threads);
 }
 
+std::int64_t packed_weights_bytes(std::int64_t n_items, bool bfloat16) {
+    // The bytes of more items would not fit 64 bits.
+    require(n_items >= 0 && n_items <= 1 << 30,
+            "n_items must be in 0..2^30, got " + std::to_string(n_items));
+    return bfloat16 ? Panels<Bf16>::bytes(n_items) : Panels<float>::bytes(n_items);
+}
+
+void* packed_memory(void* data, std::int64_t size, std::int64_t n_items, bool bfloat16, const char* name) {
+    const std::int64_t wanted = packed_weights_bytes(n_items, bfloat16);
+    require(size == wanted, std::string(name) + " must have " + std::to_string(wanted) +
+                                " bytes for n_items = " + std::to_string(n_items) + ", got " +
+                                std::to_string(size));
+    require(reinterpret_cast<std::uintptr_t>(data) % alignof(float) == 0,
+            std::string(name) + " must start at a multiple of 4 bytes");
+    return data;
+}
+
+void bind_pack_weights(const py::array& weights, const py::array& out, bool bfloat16, int n_threads) {
+    const auto w = square_matrix<const float>(weights, "weights");
+    const auto o = vector<std::uint8_t>(out, "out");
+    void* const memory = packed_memory(o.data, o.size, w.rows, bfloat16, "out");
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    if (bfloat16) pack_weights(w, Panels<Bf16>(memory, w.rows), n_threads);
+    else pack_weights(w, Panels<float>(memory, w.rows), n_threads);
+}
+
+void bind_topk_packed_weights(const py::array& indptr, const py::array& indices, const py::array& values,
+                              const py::array& packed, std::int64_t n_items, bool bfloat16,
+                              const py::object& offset, const py::object& seen, const py::object& deny,
+                              const py::object& allow, const py::array& items, const py::array& best,
+                              int n_threads) {
+    const auto w = vector<const std::uint8_t>(packed, "packed");
+    // Only read.
+    void* const memory = packed_memory(const_cast<std::uint8_t*>(w.data), w.size, n_items, bfloat16, "packed");
+    const auto x = csr(indptr, indices, values, n_items, "x");
+    const auto i = matrix<std::int32_t>(items, "items");
+    const auto b = matrix<float>(best, "best");
+    check_result(x.rows, i, b);
+    const auto o = item_offset<float>(offset, n_items, "offset");
+    const Candidates candidates{item_lists(seen, x.rows, n_items, "seen"),
+                                item_lists(deny, x.rows, n_items, "deny"),
+                                item_lists(allow, x.rows, n_items, "allow")};
+    const auto* const order = static_cast<const std::int32_t*>(memory);
+    std::vector<bool> there(static_cast<std::size_t>(n_items), false);
+    for (std::int64_t c = 0; c < n_items; ++c) {
+        if (order[c] < 0 || order[c] >= n_items || there[static_cast<std::size_t>(order[c])])
+            fail("packed does not hold packed weights: its items are not all there, once each");
+        there[static_cast<std::size_t>(order[c])] = true;
+    }
+    threads(n_threads);
+    py::gil_scoped_release nogil;
+    if (bfloat16) topk_panels(x, Panels<Bf16>(memory, n_items), o, candidates, i, b, n_threads);
+    else topk_panels(x, Panels<float>(memory, n_items), o, candidates, i, b, n_threads);
+}
+
 void bind_topk_factors(const py::array& h, const py::array& factors, const py::object& bias,
                        const py::object& seen, const py::object& deny, const py::object& allow,
                        const py::array& items, const py::array& best, int n_threads) {
@@ -146,6 +204,11 @@ void bind_rankings(py::module_& m) {
           "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a, "n_threads"_a);
     m.def("sparse_product", &bind_sparse_product, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
           "offset"_a, "out"_a, "n_threads"_a);
+    m.def("packed_weights_bytes", &packed_weights_bytes, "n_items"_a, "bfloat16"_a);
+    m.def("pack_weights", &bind_pack_weights, "weights"_a, "out"_a, "bfloat16"_a, "n_threads"_a);
+    m.def("topk_packed_weights", &bind_topk_packed_weights, "indptr"_a, "indices"_a, "values"_a, "packed"_a,
+          "n_items"_a, "bfloat16"_a, "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a,
+          "n_threads"_a);
     m.def("topk_factors", &bind_topk_factors, "h"_a, "factors"_a, "bias"_a, "seen"_a, "deny"_a, "allow"_a,
           "items"_a, "best"_a, "n_threads"_a);
     m.def("ranking", &bind_ranking, "items"_a, "indptr"_a, "indices"_a, "n_items"_a, "measures"_a, "out"_a,

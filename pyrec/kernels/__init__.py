@@ -16,6 +16,7 @@ from pyrec.kernels.arrays import (
     spd_inverse,
 )
 from pyrec.kernels.batches import RowSampler, nonzeros, shuffled_rows
+from pyrec.kernels.packed import PackedWeights, pack_weights
 from pyrec.kernels.selection import (
     METRICS,
     Recommendations,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
+    "PackedWeights",
     "Recommendations",
     "RowSampler",
     "blas_threads",
@@ -42,6 +44,7 @@ __all__ = [
     "multinomial_nll",
     "n_threads",
     "nonzeros",
+    "pack_weights",
     "parse_metric",
     "ranking",
     "scores_dense_weights",

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyrec import _core
 from pyrec.data.csr import as_csr, is_sparse
 from pyrec.kernels.arrays import dense_weights, describe, parts, sparse_weights
+from pyrec.kernels.packed import PackedWeights
 from pyrec.kernels.threads import n_threads as resolve_threads
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def topk(
 
 def topk_dense_weights(
     x: sp.sparray | sp.spmatrix,
-    weights: NDArray[np.float32],
+    weights: NDArray[np.float32] | PackedWeights,
     k: int,
     seen: Any = None,
     *,
@@ -94,23 +95,34 @@ def topk_dense_weights(
 ) -> Recommendations:
     """Return the `k` best items of each history under the scores ``offset + x @ weights``.
 
-    The scores are never written: memory is one row of m floats a thread.
+    The scores are never written: memory is one row of m floats a thread; with packed weights,
+    up to about 100 MiB for a block of users.
 
     Parameters
     ----------
     x : (n, m) CSR
         Histories.
-    weights : (m, m) float32 array
-        Item-item weights; row i is what item i adds to every item's score.
+    weights : (m, m) float32 array, or PackedWeights
+        Item-item weights; row i is what item i adds to every item's score. Packed by `pack_weights`
+        they give the same result (in float32) in less than half the time, for many histories.
     k, seen, allow, deny, n_threads
         As in `topk`. `seen` is not taken from `x`: pass it to hide the histories.
     offset : (m,) array, optional
         Added to every row of scores.
     """
+    threads = resolve_threads(n_threads)
+    if isinstance(weights, PackedWeights):
+        c = as_csr(x, weights.n_items, "x")
+        o = None if offset is None else np.ascontiguousarray(offset, dtype=np.float32)
+        result = _empty_result(c.shape[0], k)
+        lists = _candidates(seen, deny, allow, c.shape[1])
+        packed = weights.buffer, weights.n_items, weights.dtype == "bfloat16"
+        _core.topk_packed_weights(*parts(c), *packed, o, *lists, *result, threads)
+        return result
     c, w, o = dense_weights(x, weights, offset)
     result = _empty_result(c.shape[0], k)
     lists = _candidates(seen, deny, allow, c.shape[1])
-    _core.topk_dense_weights(*parts(c), w, o, *lists, *result, resolve_threads(n_threads))
+    _core.topk_dense_weights(*parts(c), w, o, *lists, *result, threads)
     return result
 
 
