@@ -6,7 +6,7 @@ from conftest import assert_same_lists, simulated
 
 from pyrec import kernels
 
-K, ROWS = 100, 500
+K, ROWS, PACKED_ROWS = 100, 500, 16_384
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +69,28 @@ def test_dense_weights(measured, way):
     np.testing.assert_allclose(
         scores[rows, items[:20]], -np.sort(-scores, axis=1)[:, :K], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.fixture(scope="module")
+def popular():
+    """Histories and weights that are larger for popular items, as those of EASE; what a plain sum gives."""
+    x = simulated("20M")[:PACKED_ROWS]
+    popularity = np.asarray(x.sum(0), dtype=np.float32)
+    weights = np.random.default_rng(0).standard_normal((x.shape[1],) * 2, dtype=np.float32)
+    weights *= np.sqrt(popularity + 1)
+    return x, weights, kernels.topk_dense_weights(x[::100], weights, K, x[::100])
+
+
+@pytest.mark.benchmark(group="EASE: 16,384 histories to top-100")
+@pytest.mark.parametrize("way", ["float32", "bfloat16", "not packed"])
+def test_packed_weights(measured, popular, way):
+    x, weights, expected = popular
+    w = weights if way == "not packed" else kernels.pack_weights(weights, dtype=way)
+    result = measured(kernels.topk_dense_weights, x, w, K, x, rounds=3)
+    if way != "bfloat16":
+        np.testing.assert_array_equal(result.items[::100], expected.items)
+    rounding = 2.0**-8 * expected.scores.max()
+    np.testing.assert_allclose(result.scores[::100], expected.scores, rtol=0, atol=rounding)
 
 
 @pytest.mark.benchmark(group="factors of rank 128: 8,192 users to top-100")

@@ -89,6 +89,23 @@ def topk_dense_weights(
     best: F32,
     n_threads: int,
 ) -> None: ...
+def packed_weights_bytes(n_items: int, bfloat16: bool) -> int: ...
+def pack_weights(weights: F32, out: U8, bfloat16: bool, n_threads: int) -> None: ...
+def topk_packed_weights(
+    indptr: I64,
+    indices: I32,
+    values: F32,
+    packed: U8,
+    n_items: int,
+    bfloat16: bool,
+    offset: F32 | None,
+    seen: Lists,
+    deny: Lists,
+    allow: Lists,
+    items: I32,
+    best: F32,
+    n_threads: int,
+) -> None: ...
 def topk_sparse_weights(
     indptr: I64,
     indices: I32,

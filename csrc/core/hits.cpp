@@ -28,7 +28,8 @@ struct List {
 
     void keys(std::vector<std::uint64_t>& out) const {
         out.resize(static_cast<std::size_t>(size));
-        for (std::int64_t i = 0; i < size; ++i) out[static_cast<std::size_t>(i)] = key_of(scores[i], items[i]);
+        for (std::int64_t i = 0; i < size; ++i)
+            out[static_cast<std::size_t>(i)] = key_of(scores[i], items[i]);
     }
 };
 

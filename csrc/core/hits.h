@@ -39,7 +39,8 @@ struct Hits {
 class Pruner {
   public:
     // The lists of row `first + u` tell what user u must not get.
-    Pruner(Hits& hits, const ItemLists& seen, const ItemLists& deny, std::int64_t first, std::int64_t n_items);
+    Pruner(Hits& hits, const ItemLists& seen, const ItemLists& deny, std::int64_t first,
+           std::int64_t n_items);
 
     // Keeps the k best hits of user u that are not excluded, and raises what others must beat.
     void prune(std::int64_t u);

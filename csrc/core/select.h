@@ -45,7 +45,8 @@ class ItemSet {
 
     void remove(const ItemLists& lists, std::int64_t row) {
         if (!lists.present) return;
-        for (auto j = lists.begin(row); j < lists.end(row); ++j) words_[static_cast<std::size_t>(*j / 64)] = 0;
+        for (auto j = lists.begin(row); j < lists.end(row); ++j)
+            words_[static_cast<std::size_t>(*j / 64)] = 0;
     }
 
     bool has(std::int64_t item) const { return word(item / 64) >> (item % 64) & 1; }

@@ -84,8 +84,8 @@ template <int V, bool ones, class T> PYREC_INLINE void add_rows(const T* panel, 
 }
 
 // y = start + the sum.
-template <int V, class T> PYREC_INLINE void score(const T* panel, const float* start, const Histories& h,
-                                                  std::int64_t u, Floats* y) {
+template <int V, class T>
+PYREC_INLINE void score(const T* panel, const float* start, const Histories& h, std::int64_t u, Floats* y) {
     const std::int64_t first = h.begin[u] - h.begin[0], n = h.begin[u + 1] - h.begin[u];
     const std::uint32_t* const rows = h.rows + first;
     const float* const values = h.values + h.begin[u];
@@ -151,17 +151,17 @@ PYREC_INLINE void bound(const float* panel, const float* start, const Histories&
 }
 
 // The leaves. One score on its own is summed in the vectors that hold it, in the same order.
-#define PYREC_LEAVES(T, V)                                                                                  \
-    PYREC_CLONES std::int64_t meet_panel(const T* panel, const Columns& columns, const Histories& h,        \
-                                         const std::int32_t* users, std::int64_t n, Hits& hits) {           \
-        return meet(panel, columns, h, users, n, hits);                                                     \
-    }                                                                                                       \
-    PYREC_CLONES float score_of_place(const T* panel, const float* start, const Histories& h,               \
-                                      std::int64_t u, std::int64_t c) {                                     \
-        const std::int64_t first = c / (16 * V) * (16 * V);                                                 \
-        Floats y[V];                                                                                        \
-        score<V>(panel + first, start + first, h, u, y);                                                    \
-        return y[c % (16 * V) / 16][c % 16];                                                                \
+#define PYREC_LEAVES(T, V)                                                                           \
+    PYREC_CLONES std::int64_t meet_panel(const T* panel, const Columns& columns, const Histories& h, \
+                                         const std::int32_t* users, std::int64_t n, Hits& hits) {    \
+        return meet(panel, columns, h, users, n, hits);                                              \
+    }                                                                                                \
+    PYREC_CLONES float score_of_place(const T* panel, const float* start, const Histories& h,        \
+                                      std::int64_t u, std::int64_t c) {                              \
+        const std::int64_t first = c / (16 * V) * (16 * V);                                          \
+        Floats y[V];                                                                                 \
+        score<V>(panel + first, start + first, h, u, y);                                             \
+        return y[c % (16 * V) / 16][c % 16];                                                         \
     }
 PYREC_LEAVES(float, 1)
 PYREC_LEAVES(Bf16, 2)
@@ -260,8 +260,9 @@ template <class T> class Ranking {
                     ones &= x_.values[q] == 1;
                     not_negative &= !(x_.values[q] < 0);
                 }
-                kinds_[static_cast<std::size_t>(u)] =
-                    ones ? Kind::ones : not_negative ? Kind::not_negative : Kind::any;
+                kinds_[static_cast<std::size_t>(u)] = ones           ? Kind::ones
+                                                      : not_negative ? Kind::not_negative
+                                                                     : Kind::any;
             }
         });
         return {indptr, x_.values, rows_.data(), kinds_.data()};
@@ -269,7 +270,8 @@ template <class T> class Ranking {
 
     void rank(const Histories& h, std::int64_t first, std::int64_t users, Hits& hits, float* bounds) {
         const std::int64_t n_panels = panels_.count();
-        const std::int64_t chunk = users <= kFewUsers ? std::min<std::int64_t>(kChunk, (users + 15) / 16) : kChunk;
+        const std::int64_t chunk =
+            users <= kFewUsers ? std::min<std::int64_t>(kChunk, (users + 15) / 16) : kChunk;
         // All threads at the same panel: it is in the cache that they share.
         const std::int64_t step = users <= kFewUsers ? n_panels : 1;
         for (std::int64_t p = 0; p < n_panels; p += step)
@@ -315,8 +317,8 @@ template <class T> class Ranking {
                 for (auto j = candidates_.allow.begin(row); j < candidates_.allow.end(row); ++j) {
                     if (excluded.has(*j)) continue;
                     const std::int64_t c = places_[static_cast<std::size_t>(*j)], p = c / kPanel;
-                    const float score = score_of_place(panels_.panel(p), starts_.data() + p * kPanel, h, u,
-                                                       c % kPanel);
+                    const float score =
+                        score_of_place(panels_.panel(p), starts_.data() + p * kPanel, h, u, c % kPanel);
                     if (score > kNone) keys.push_back(key_of(score, *j));
                 }
                 excluded.remove(candidates_.seen, row);

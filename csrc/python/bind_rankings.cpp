@@ -91,8 +91,7 @@ void bind_sparse_product(const py::array& indptr, const py::array& indices, cons
 
 std::int64_t packed_weights_bytes(std::int64_t n_items, bool bfloat16) {
     // The bytes of more items would not fit 64 bits.
-    require(n_items >= 0 && n_items <= 1 << 30,
-            "n_items must be in 0..2^30, got " + std::to_string(n_items));
+    require(n_items >= 0 && n_items <= 1 << 30, "n_items must be in 0..2^30, got " + std::to_string(n_items));
     return bfloat16 ? Panels<Bf16>::bytes(n_items) : Panels<float>::bytes(n_items);
 }
 
@@ -123,7 +122,8 @@ void bind_topk_packed_weights(const py::array& indptr, const py::array& indices,
                               int n_threads) {
     const auto w = vector<const std::uint8_t>(packed, "packed");
     // Only read.
-    void* const memory = packed_memory(const_cast<std::uint8_t*>(w.data), w.size, n_items, bfloat16, "packed");
+    void* const memory =
+        packed_memory(const_cast<std::uint8_t*>(w.data), w.size, n_items, bfloat16, "packed");
     const auto x = csr(indptr, indices, values, n_items, "x");
     const auto i = matrix<std::int32_t>(items, "items");
     const auto b = matrix<float>(best, "best");
