@@ -6,6 +6,7 @@ Nothing here is ever unpickled: a file holds numbers and JSON, and loading it ru
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = [
     "decode_ids",
     "encode_ids",
     "read_tensors",
+    "release_pages",
     "write_tensors",
 ]
 
@@ -129,6 +131,19 @@ def read_tensors(
             return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(_unreadable(path, str(error))) from error
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Let the memory of an array go that is mapped from a file: its pages are read again when used.
+
+    What has been written to a private mapping, such as that of `read_tensors`, is lost. Nothing
+    happens to arrays in memory of their own.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and owner.base is not None:
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def encode_ids(name: str, ids: NDArray[Any] | None) -> dict[str, NDArray[Any]]:

@@ -43,15 +43,19 @@ std::int64_t slot(std::int64_t c, Bf16) { return c / 32 * 32 + c % 16 * 2 + c / 
 
 }  // namespace
 
-template <class T> void pack_weights(Matrix<const float> weights, const Panels<T>& panels, int n_threads) {
+void weights_order(Matrix<const float> weights, std::int32_t* order, int n_threads) {
+    const std::vector<std::int32_t> items = by_norm(weights, n_threads);
+    std::copy(items.begin(), items.end(), order);
+    std::fill(order + weights.rows, order + Panels<float>::panels(weights.rows) * kPanel, 0);
+}
+
+template <class T> void pack_weights(Matrix<const float> weights, const Panels<T>& panels, std::int64_t first,
+                                     std::int64_t last, int n_threads) {
     const std::int64_t n = weights.rows, n_panels = panels.count();
     const std::int64_t n_bounds = Panels<T>::panels(n_panels) * kPanel;
-    const std::vector<std::int32_t> order = by_norm(weights, n_threads);
-    std::copy(order.begin(), order.end(), panels.order);
-    std::fill(panels.order + n, panels.order + n_panels * kPanel, 0);
-    parallel_for(n, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
+    parallel_for(last - first, kRows, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t p = 0; p < n_bounds; ++p)
-            for (std::int64_t r = begin; r < end; ++r) {
+            for (std::int64_t r = first + begin; r < first + end; ++r) {
                 float& bound = panels.bound(p / kPanel)[r * kPanel + p % kPanel];
                 bound = -std::numeric_limits<float>::infinity();
                 if (p >= n_panels) continue;
@@ -68,7 +72,7 @@ template <class T> void pack_weights(Matrix<const float> weights, const Panels<T
     });
 }
 
-template void pack_weights(Matrix<const float>, const Panels<float>&, int);
-template void pack_weights(Matrix<const float>, const Panels<Bf16>&, int);
+template void pack_weights(Matrix<const float>, const Panels<float>&, std::int64_t, std::int64_t, int);
+template void pack_weights(Matrix<const float>, const Panels<Bf16>&, std::int64_t, std::int64_t, int);
 
 }  // namespace pyrec

@@ -41,8 +41,13 @@ template <class T> struct Panels {
     float* bound(std::int64_t group) const { return bounds + group * n_items * kPanel; }
 };
 
-// Fills the memory of `panels`, all of it; Bf16 rounds to nearest.
-template <class T> void pack_weights(Matrix<const float> weights, const Panels<T>& panels, int n_threads);
+// Fills in the order of panels: first of all.
+void weights_order(Matrix<const float> weights, std::int32_t* order, int n_threads);
+
+// Fills in the rows of the places first..last; Bf16 rounds to nearest. In pieces, so that the pages of
+// weights that are mapped from a file can be let go in between.
+template <class T> void pack_weights(Matrix<const float> weights, const Panels<T>& panels, std::int64_t first,
+                                     std::int64_t last, int n_threads);
 
 // The k best candidates of the scores  offset + x * weights,  as topk_dense_weights gives them: the
 // same sums in the same order (of weights that are rounded, with Bf16), ties to the smaller item.

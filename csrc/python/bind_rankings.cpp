@@ -105,14 +105,29 @@ void* packed_memory(void* data, std::int64_t size, std::int64_t n_items, bool bf
     return data;
 }
 
-void bind_pack_weights(const py::array& weights, const py::array& out, bool bfloat16, int n_threads) {
+void check_order(const void* memory, std::int64_t n_items, const char* name) {
+    const auto* const order = static_cast<const std::int32_t*>(memory);
+    std::vector<bool> there(static_cast<std::size_t>(n_items), false);
+    for (std::int64_t c = 0; c < n_items; ++c) {
+        if (order[c] < 0 || order[c] >= n_items || there[static_cast<std::size_t>(order[c])])
+            fail(std::string(name) + " does not hold packed weights: its items are not all there, once each");
+        there[static_cast<std::size_t>(order[c])] = true;
+    }
+}
+
+// The places first..last; with the first ones the order of all.
+void bind_pack_weights(const py::array& weights, const py::array& out, bool bfloat16, std::int64_t first,
+                       std::int64_t last, int n_threads) {
     const auto w = square_matrix<const float>(weights, "weights");
     const auto o = vector<std::uint8_t>(out, "out");
     void* const memory = packed_memory(o.data, o.size, w.rows, bfloat16, "out");
+    require(0 <= first && first <= last && last <= w.rows, "first and last must be places, in order");
     threads(n_threads);
+    if (first > 0) check_order(memory, w.rows, "out");
     py::gil_scoped_release nogil;
-    if (bfloat16) pack_weights(w, Panels<Bf16>(memory, w.rows), n_threads);
-    else pack_weights(w, Panels<float>(memory, w.rows), n_threads);
+    if (first == 0) weights_order(w, static_cast<std::int32_t*>(memory), n_threads);
+    if (bfloat16) pack_weights(w, Panels<Bf16>(memory, w.rows), first, last, n_threads);
+    else pack_weights(w, Panels<float>(memory, w.rows), first, last, n_threads);
 }
 
 void bind_topk_packed_weights(const py::array& indptr, const py::array& indices, const py::array& values,
@@ -132,13 +147,7 @@ void bind_topk_packed_weights(const py::array& indptr, const py::array& indices,
     const Candidates candidates{item_lists(seen, x.rows, n_items, "seen"),
                                 item_lists(deny, x.rows, n_items, "deny"),
                                 item_lists(allow, x.rows, n_items, "allow")};
-    const auto* const order = static_cast<const std::int32_t*>(memory);
-    std::vector<bool> there(static_cast<std::size_t>(n_items), false);
-    for (std::int64_t c = 0; c < n_items; ++c) {
-        if (order[c] < 0 || order[c] >= n_items || there[static_cast<std::size_t>(order[c])])
-            fail("packed does not hold packed weights: its items are not all there, once each");
-        there[static_cast<std::size_t>(order[c])] = true;
-    }
+    check_order(memory, n_items, "packed");
     threads(n_threads);
     py::gil_scoped_release nogil;
     if (bfloat16) topk_panels(x, Panels<Bf16>(memory, n_items), o, candidates, i, b, n_threads);
@@ -205,7 +214,8 @@ void bind_rankings(py::module_& m) {
     m.def("sparse_product", &bind_sparse_product, "indptr"_a, "indices"_a, "values"_a, "weights"_a,
           "offset"_a, "out"_a, "n_threads"_a);
     m.def("packed_weights_bytes", &packed_weights_bytes, "n_items"_a, "bfloat16"_a);
-    m.def("pack_weights", &bind_pack_weights, "weights"_a, "out"_a, "bfloat16"_a, "n_threads"_a);
+    m.def("pack_weights", &bind_pack_weights, "weights"_a, "out"_a, "bfloat16"_a, "first"_a, "last"_a,
+          "n_threads"_a);
     m.def("topk_packed_weights", &bind_topk_packed_weights, "indptr"_a, "indices"_a, "values"_a, "packed"_a,
           "n_items"_a, "bfloat16"_a, "offset"_a, "seen"_a, "deny"_a, "allow"_a, "items"_a, "best"_a,
           "n_threads"_a);

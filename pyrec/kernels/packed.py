@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyrec import _core
+from pyrec.files import StrPath, atomic_write
 from pyrec.kernels.arrays import describe
 from pyrec.kernels.threads import n_threads as resolve_threads
+from pyrec.serialization import release_pages
 
-__all__ = ["PackedWeights", "pack_weights"]
+__all__ = ["PackedWeights", "pack_in_file", "pack_weights"]
+
+# Rows packed by one native call.
+_PIECE = 1024
 
 PackedType = Literal["float32", "bfloat16"]
 
@@ -64,6 +71,7 @@ def pack_weights(
     *,
     dtype: PackedType = "float32",
     out: NDArray[np.uint8] | None = None,
+    release: bool = False,
     n_threads: int | None = None,
 ) -> PackedWeights:
     """Pack item-item weights for `topk_dense_weights`.
@@ -79,6 +87,9 @@ def pack_weights(
         significant bits: half the memory, and faster.
     out : 1-D uint8 array of ``PackedWeights.nbytes(m, dtype)``, optional
         Where to, such as a writable ``np.memmap``. By default new memory.
+    release : bool
+        Let the pages go of weights that are mapped from a file, bit by bit as they are packed, so
+        that memory never holds both. What has been written to a private mapping is lost.
 
     Returns
     -------
@@ -88,8 +99,47 @@ def pack_weights(
     bfloat16 = _is_bfloat16(dtype)
     if out is None:
         out = _aligned(PackedWeights.nbytes(len(w), dtype))
-    _core.pack_weights(w, out, bfloat16, resolve_threads(n_threads))
+    for first in range(0, max(1, len(w)), _PIECE):
+        last = min(first + _PIECE, len(w))
+        _core.pack_weights(w, out, bfloat16, first, last, resolve_threads(n_threads))
+        if release:
+            release_pages(w)
     return PackedWeights(out, len(w), dtype)
+
+
+def pack_in_file(
+    weights: NDArray[np.float32],
+    path: StrPath,
+    *,
+    dtype: PackedType = "float32",
+    release: bool = False,
+    n_threads: int | None = None,
+) -> PackedWeights:
+    """Pack item-item weights in a file that processes of a machine share, each mapping it.
+
+    The first process makes it, the others wait, and take it as it is: its name must say whose weights
+    these are.
+
+    Parameters
+    ----------
+    weights, dtype, release, n_threads
+        As in `pack_weights`.
+    path : path
+        A second file, with ``.lock`` at its end, is left beside it.
+    """
+    path = Path(path)
+    n_items = len(weights)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            with atomic_write(path) as temporary:
+                size = PackedWeights.nbytes(n_items, dtype)
+                out = np.memmap(temporary, np.uint8, "w+", shape=(size,))
+                pack_weights(
+                    weights, dtype=dtype, out=np.asarray(out), release=release, n_threads=n_threads
+                )
+                out.flush()
+    return PackedWeights(np.asarray(np.memmap(path, np.uint8, "r")), n_items, dtype)
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

@@ -135,6 +135,35 @@ class RecSysModel:
             else Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
         )
 
+    def pack(
+        self,
+        precision: str = "fp32",
+        *,
+        file: StrPath | None = None,
+        release: bool = False,
+    ) -> None:
+        """Make ready to recommend to many users: models with dense weights lay them out for that.
+
+        Parameters
+        ----------
+        precision : {"fp32", "bf16"}
+            With bf16 the weights that rank are rounded to 8 significant bits. Networks and sparse
+            weights know fp32 only.
+        file : path, optional
+            Where processes of a machine share what has been laid out; made when absent.
+        release : bool
+            Let the pages of weights go that are mapped from a model's file and have not been
+            written to: they are read again when used.
+        """
+        self.check_precision(precision)
+
+    def check_precision(self, precision: str) -> None:
+        """Raise a ValueError unless the model can recommend in this precision."""
+        if precision != "fp32":
+            raise ValueError(
+                f"precision of {type(self).__name__}'s recommendations must be fp32, got {precision!r}"
+            )
+
     def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
         """Return the `k` items most similar to each of `items`; the item itself is left out."""
         raise NotImplementedError(f"{type(self).__name__} has no similarity between items")

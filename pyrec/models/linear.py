@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec import kernels
 from pyrec.data.csr import as_csr, csr, is_sparse
+from pyrec.files import StrPath
+from pyrec.kernels.packed import PackedType, PackedWeights, pack_in_file
+from pyrec.machine import require_memory
 from pyrec.models.base import Explanation, Recommendations, RecSysModel
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ __all__ = [
 
 # Histories scored in one native call: short enough to be interrupted.
 _ROWS = 8192
+_PACKED_TYPES: dict[str, PackedType] = {"fp32": "float32", "bf16": "bfloat16"}
 _SPARSE = {"weights.indptr": np.int64, "weights.indices": np.int32, "weights.data": np.float32}
 
 
@@ -72,6 +76,7 @@ class LinearModel(RecSysModel):
     weights: Any = None
     offset: NDArray[np.float32] | None = None
     _train_x: sp.csr_array | None = None
+    _packed: tuple[Any, PackedWeights] | None = None
 
     @property
     def model(self) -> ScoreRows | None:
@@ -120,6 +125,44 @@ class LinearModel(RecSysModel):
             kernels.scores_sparse_weights if is_sparse(weights) else kernels.scores_dense_weights
         )
         return kernel(self._histories(x), weights, offset=self.offset)
+
+    def pack(
+        self,
+        precision: str = "fp32",
+        *,
+        file: StrPath | None = None,
+        release: bool = False,
+    ) -> None:
+        """Lay dense weights out for `recommend`, which is then about three times as fast.
+
+        Worth it from some ten thousand users on. In fp32 the recommendations stay the same to the
+        bit. Memory: as much again as the weights take (bf16: half of it). Other `weights`, by
+        `train`, `load_model` or by hand, must be packed anew.
+
+        Parameters
+        ----------
+        precision, file, release
+            As in `RecSysModel.pack`.
+        """
+        self.check_precision(precision)
+        weights = self._weights()
+        if is_sparse(weights):
+            return
+        kind = _PACKED_TYPES[precision]
+        if file is None:
+            require_memory(PackedWeights.nbytes(len(weights), kind), "the packed weights need")
+            packed = kernels.pack_weights(weights, dtype=kind, release=release)
+        else:
+            packed = pack_in_file(weights, file, dtype=kind, release=release)
+        self._packed = weights, packed
+
+    def check_precision(self, precision: str) -> None:
+        if is_sparse(self._weights()):
+            super().check_precision(precision)
+        elif precision not in _PACKED_TYPES:
+            raise ValueError(
+                f"precision must be one of {', '.join(_PACKED_TYPES)}, got {precision!r}"
+            )
 
     def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
         """Return the `k` items whose scores each of `items` raises most: the largest weights of its row.
@@ -178,7 +221,10 @@ class LinearModel(RecSysModel):
         return Explanation(own, parts, offset)
 
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
-        return self._lists(x, k, seen, offset=self.offset, allow=allow, deny=deny)
+        options = {"offset": self.offset, "allow": allow, "deny": deny}
+        if self._packed is not None and self._packed[0] is self.weights:
+            return kernels.topk_dense_weights(x, self._packed[1], k, seen, **options)
+        return self._lists(x, k, seen, **options)
 
     def _lists(self, x: sp.csr_array, k: int, seen: Any, **options: Any) -> Recommendations:
         weights = self._weights()

@@ -128,7 +128,11 @@ def iterations(
     options |= _given(tol)
     l1, nonnegative = problem.lambda1, problem.nonnegative
     yield from slim.admm(
-        slim.PackedInverse(p, overwrite=True), lambda1=l1, rho=own, nonnegative=nonnegative, **options
+        slim.PackedInverse(p, overwrite=True),
+        lambda1=l1,
+        rho=own,
+        nonnegative=nonnegative,
+        **options,
     )
 
 

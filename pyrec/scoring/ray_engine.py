@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ _MOST_DEATHS = 3
 _MOST_CPUS = 8
 # To find processors, and to read the model once.
 _START_SECONDS = 600.0
+# An actor does not know how many users it will be given.
+_MANY = 1 << 30
 # Slots of a Ray started here that no actor takes: what else asks for one would wait for ever.
 _SPARE = 1
 
@@ -39,6 +42,7 @@ class Task(NamedTuple):
     options: dict[str, Any]
     run: str
     memory: int
+    packed: str | None  # where the actors of a machine share packed weights, by its name
 
 
 class _Worker:
@@ -55,6 +59,8 @@ class _Worker:
         if model_digest(model) != self.task.digest:
             raise ValueError(f"{self.task.model} is not the model that the run began with")
         self.scorer = Scorer(model, **self.task.options)
+        file = self.task.packed and f"{self.task.packed}-{platform.node()}"
+        self.scorer.pack(_MANY, mapped=True, file=file)
 
     def score(self, part: Part) -> tuple[FragmentReport, int]:
         assert self.scorer is not None

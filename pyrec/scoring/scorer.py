@@ -26,6 +26,8 @@ LAYOUTS = ("list", "long")
 # Row groups of about 64 MiB before they are compressed, and of 131,072 users at most.
 _GROUP_BYTES = 64 << 20
 _MOST_GROUP_BLOCKS = 16
+# Users from which on to pack weights costs less than it saves.
+_PACK_FROM = 16_384
 
 
 def open_model(path: StrPath) -> RecSysModel:
@@ -52,6 +54,8 @@ class Scorer:
     layout : {"list", "long"}, default "list"
         ``list``: a row a user with ``user_id, items, scores``; ``long``: a row an item with
         ``user_id, item_id, score, rank``, ranks from 1.
+    precision : {"fp32", "bf16"}, default "fp32"
+        bf16 takes effect when the model is packed.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Scorer:
         deny: ArrayLike | None = None,
         condition: Any = None,
         layout: str = "list",
+        precision: str = "fp32",
     ) -> None:
         if model.n_items is None:
             raise ValueError(f"{type(model).__name__} cannot recommend before it is trained")
@@ -71,11 +76,13 @@ class Scorer:
             raise ValueError(f"k must be at least 1, got {k}")
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        model.check_precision(precision)
         self.model = model
         self.n_items = model.n_items
         self.k = min(k, self.n_items)
         self.remove_seen = remove_seen
         self.layout = layout
+        self.precision = precision
         # A model that takes none has no such argument where it overrides `recommend`.
         self._extra = {} if condition is None else {"condition": condition}
         ids = np.arange(self.n_items) if model.item_ids is None else model.item_ids
@@ -101,10 +108,25 @@ class Scorer:
             "k": self.k,
             "remove_seen": self.remove_seen,
             "layout": self.layout,
+            "precision": self.precision,
             "allow": _digest(self.allow),
             "deny": _digest(self.deny),
             "condition": None if condition is None else np.asarray(condition).tolist(),
         }
+
+    def pack(self, n_users: int, *, mapped: bool, file: StrPath | None = None) -> None:
+        """Make the model ready for so many users, if they are worth it.
+
+        Parameters
+        ----------
+        n_users : int
+        mapped : bool
+            Whether the model comes from `open_model`: then the pages of its file go as they are used.
+        file : path, optional
+            Where processes of a machine share packed weights.
+        """
+        if n_users >= _PACK_FROM or self.precision != "fp32":
+            self.model.pack(self.precision, file=file, release=mapped)
 
     @property
     def id_bytes(self) -> int:
