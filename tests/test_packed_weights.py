@@ -148,6 +148,15 @@ def test_all_equal(k):
     np.testing.assert_array_equal(expected.items[0, : min(k, 2500)], np.arange(min(k, 2500)))
 
 
+def test_tie_with_the_item_just_below():
+    """Item 1 is met in the first panel, item 0 in the last, when hits were dropped already."""
+    weights = np.zeros((300, 300), np.float32)
+    weights[0, :2] = 1
+    weights[1] = np.r_[0, 300:1:-1]  # the order of the panels
+    expected = assert_like_plain(sp.csr_array(np.eye(1, 300, dtype=np.float32)), weights, 1)
+    assert expected.items == 0
+
+
 @pytest.mark.parametrize("shape", [(0, 0), (0, 4), (3, 0)])
 def test_empty(shape):
     packed = kernels.pack_weights(np.ones((shape[1],) * 2))

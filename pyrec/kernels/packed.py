@@ -76,7 +76,8 @@ def pack_weights(
 ) -> PackedWeights:
     """Pack item-item weights for `topk_dense_weights`.
 
-    Worth it from a few thousand histories on: packing costs about as much as scoring that many.
+    Packing takes as long as scoring some ten thousand histories with plain weights: worth it for
+    more of them, or where the packed weights are kept.
 
     Parameters
     ----------
