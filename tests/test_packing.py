@@ -1,0 +1,94 @@
+"""Models that lay their weights out to recommend to many users."""
+
+import numpy as np
+import pytest
+
+from pyrec.kernels import PackedWeights
+from pyrec.models import EASE, ADMM_Slim, Popularity
+from pyrec.models.storage import load_model
+from pyrec.scoring import score
+
+
+@pytest.fixture
+def x(draw):
+    return draw(400, 150, 0.08)
+
+
+def trained(x, **parameters):
+    model = EASE(**parameters)
+    model.train(x)
+    return model
+
+
+def assert_same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_recommends_the_same_to_the_bit(x):
+    model = trained(x)
+    expected = model.recommend(x, 20)
+    model.pack()
+    assert_same(model.recommend(x, 20), expected)
+    few = {"allow": np.arange(0, 150, 7), "deny": np.array([14, 3])}
+    assert_same(model.recommend(x, 20, **few), trained(x).recommend(x, 20, **few))
+
+
+def test_bf16_rounds_and_no_more(x):
+    model = trained(x)
+    expected = model.recommend(x, 10)
+    model.pack("bf16")
+    found = model.recommend(x, 10)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0.02, atol=0.02)
+    assert (found.items == expected.items).mean() > 0.8
+    assert (found.scores != expected.scores).any()
+
+
+def test_other_weights_are_not_mistaken_for_the_packed_ones(x):
+    model = trained(x, lam=5.0)
+    model.pack()
+    model.lam = 5000.0
+    model.train(x)
+    assert_same(model.recommend(x, 20), trained(x, lam=5000.0).recommend(x, 20))
+
+
+def test_a_mapped_model_keeps_its_weights(x, tmp_path):
+    model = trained(x)
+    model.save_model(tmp_path / "ease.safetensors")
+    mapped = load_model(tmp_path / "ease.safetensors", memory_map=True)
+    mapped.pack(release=True)
+    assert_same(mapped.recommend(x, 20), model.recommend(x, 20))
+    np.testing.assert_array_equal(mapped.weights, model.weights)
+
+
+def test_processes_share_a_file(x, tmp_path):
+    model, other, file = trained(x), trained(x), tmp_path / "packed"
+    model.pack(file=file)
+    assert file.stat().st_size == PackedWeights.nbytes(150)
+    made = file.stat().st_mtime_ns
+    other.pack(file=file)
+    assert file.stat().st_mtime_ns == made
+    assert_same(other.recommend(x, 20), trained(x).recommend(x, 20))
+    file.write_bytes(b"something else")
+    with pytest.raises(ValueError, match="buffer must have"):
+        trained(x).pack(file=file)
+
+
+def test_what_is_sparse_or_has_no_weights_stays(x):
+    slim, popular = ADMM_Slim(1.0, 10.0), Popularity()
+    slim.train(x, verbose=0)
+    popular.train(x)
+    for model in (slim, popular):
+        expected = model.recommend(x, 20)
+        model.pack()
+        assert_same(model.recommend(x, 20), expected)
+        with pytest.raises(ValueError, match="recommendations must be fp32, got 'bf16'"):
+            model.pack("bf16")
+
+
+def test_unknown_precision(x, tmp_path):
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, got 'fp8'"):
+        trained(x).pack("fp8")
+    with pytest.raises(ValueError, match="precision must be one of"):
+        score(trained(x), tmp_path / "users.parquet", tmp_path / "out", precision="fp8")
+    assert not (tmp_path / "out").exists()
