@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import reference
+import scipy.sparse as sp
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -527,3 +528,12 @@ class TestFastFloat32:
     def test_gpus_keep_their_precision(self):
         with tensors.fast_float32():
             assert torch.backends.cuda.matmul.fp32_precision in ("none", "ieee")
+
+
+def test_read_only_arrays_are_copied_without_a_warning():
+    x = sp.csr_array(np.eye(3, dtype=np.float32))
+    for array in (x.indices, x.indptr, x.data):
+        array.flags.writeable = False
+    made = Csr.from_scipy(x)
+    made.values.mul_(2)
+    np.testing.assert_array_equal(x.toarray(), np.eye(3))

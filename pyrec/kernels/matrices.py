@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrec.kernels.batches import nonzeros
@@ -80,10 +81,10 @@ class Csr(_Lazy):
 
     @classmethod
     def from_scipy(cls, x: sp.csr_array) -> Csr:
-        """Take a canonical CSR matrix (see `pyrec.data.as_csr`); the values are shared, not copied."""
+        """Take a canonical CSR matrix (see `pyrec.data.as_csr`); arrays are shared unless read-only."""
         indptr = torch.from_numpy(x.indptr.astype(np.int64))
-        indices = torch.from_numpy(x.indices.astype(np.int32, copy=False))
-        return cls(indptr, indices, torch.from_numpy(x.data), int(x.shape[1]))
+        indices = torch.from_numpy(_writable(x.indices.astype(np.int32, copy=False)))
+        return cls(indptr, indices, torch.from_numpy(_writable(x.data)), int(x.shape[1]))
 
     @classmethod
     def from_dense(cls, x: Tensor) -> Csr:
@@ -142,6 +143,11 @@ class Csr(_Lazy):
 
         parts = (t.detach().cpu().numpy() for t in (self.values, self.indices, self.indptr))
         return sp.csr_array(tuple(parts), shape=(len(self), self.n_cols))
+
+
+def _writable(array: NDArray[Any]) -> NDArray[Any]:
+    """Torch takes no read-only arrays, such as those that lie in Arrow's memory."""
+    return array if array.flags.writeable else array.copy()
 
 
 class Logits(_Lazy):

@@ -128,8 +128,8 @@ class ADMM_Slim(LinearModel):
             Above 0: a bar, on a terminal.
         solver : {"auto", "admm", "cd"}
             Both end at the same B. "cd", coordinate descent on XᵀX, is the faster the sparser B is and
-            stops at the optimum; "admm" takes about the same time for any B. "auto": "cd" with an L1
-            penalty. The closed form needs neither.
+            stops at the optimum; "admm" takes about the same time for any B. "auto" is "cd", which was
+            faster in every variant on 3,500 items and on 20,000. The closed form needs neither.
         tol : float, optional
             Above 0. "cd": a column is done when its objective is within ``tol * ‖x_j‖² / 2`` of the
             minimum, 1e-6 by default. "admm": when ‖B - C‖ and ‖C - C before‖ are within `tol` of the
@@ -163,7 +163,7 @@ class ADMM_Slim(LinearModel):
             self._take(train_data, x, means, slim.closed(x, means, problem, dtype))
             return
         columns = slim.SolvedColumns(int(x.shape[1]))
-        if solver == "cd" or (solver == "auto" and problem.lambda1 > 0):
+        if solver != "admm":
             complete = _collect(slim.sweeps(x, means, problem, tol, dtype), columns, verbose)
         else:
             options = {"num_iter": num_iter, "relaxation": relaxation}

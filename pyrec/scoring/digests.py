@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrec.serialization import encode_ids
+from pyrec.serialization import encode_ids, release_pages
 
 if TYPE_CHECKING:
     from pyrec.data import Interactions
@@ -21,8 +21,10 @@ __all__ = ["digest_arrays", "interactions_digest", "model_digest"]
 _CHUNK = 32 << 20
 
 
-def model_digest(model: RecSysModel) -> str:
+def model_digest(model: RecSysModel, *, mapped: bool = False) -> str:
     """Return the SHA-256 of all that a model file holds and scores depend on.
+
+    The pages of a model that is `mapped` from its file go again as they have been read.
 
     Raises
     ------
@@ -35,10 +37,10 @@ def model_digest(model: RecSysModel) -> str:
     if model.item_counts is not None:
         arrays["item_counts"] = np.asarray(model.item_counts, np.int64)
     about = [type(model).__name__, model.n_items, made]
-    return digest_arrays(arrays, json.dumps(about, default=_plain, sort_keys=True))
+    return digest_arrays(arrays, json.dumps(about, default=_plain, sort_keys=True), mapped)
 
 
-def digest_arrays(arrays: dict[str, NDArray[Any]], about: str = "") -> str:
+def digest_arrays(arrays: dict[str, NDArray[Any]], about: str = "", mapped: bool = False) -> str:
     """Return a SHA-256 of named arrays and a text."""
     digest = hashlib.sha256(about.encode())
     # hashlib frees the interpreter, and a large model is hashed as fast as it is read.
@@ -50,6 +52,8 @@ def digest_arrays(arrays: dict[str, NDArray[Any]], about: str = "") -> str:
             chunks = (data[i : i + _CHUNK] for i in range(0, len(data), _CHUNK))
             for part in pool.map(lambda chunk: hashlib.sha256(chunk).digest(), chunks):
                 digest.update(part)
+                if mapped:
+                    release_pages(array)
     return digest.hexdigest()
 
 

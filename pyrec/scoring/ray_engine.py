@@ -56,7 +56,7 @@ class _Worker:
     def open(self) -> None:
         # Not in the constructor, whose errors come wrapped as the death of the actor.
         model = open_model(self.task.model)
-        if model_digest(model) != self.task.digest:
+        if model_digest(model, mapped=True) != self.task.digest:
             raise ValueError(f"{self.task.model} is not the model that the run began with")
         self.scorer = Scorer(model, **self.task.options)
         file = self.task.packed and f"{self.task.packed}-{platform.node()}"

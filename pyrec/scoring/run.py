@@ -214,7 +214,7 @@ def score(
         folder, source = folder.absolute(), source.absolute()  # actors may be in other folders
     columns = {"user": user, "items": items, "allow": allow_column, "deny": deny_column}
     found = _find(scorer, source, engine, columns)
-    digest = model_digest(scorer.model)
+    digest = model_digest(scorer.model, mapped=path is not None)
     run = claim_folder(folder, manifest_of(scorer, digest, found))
     parts = [Part(i, part, folder / f"part-{i:05d}.parquet") for i, part in enumerate(found)]
     mine = parts[first::step]
