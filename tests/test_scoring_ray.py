@@ -108,9 +108,9 @@ def test_errors_of_the_actors(folder, tmp_path, monkeypatch):
     file.write_bytes((folder / "m.safetensors").read_bytes())
     digest = ray_engine.model_digest
 
-    def replacing(model):
+    def replacing(model, **options):
         trained(None).save_model(file)
-        return digest(model)
+        return digest(model, **options)
 
     monkeypatch.setattr("pyrec.scoring.run.model_digest", replacing)
     with pytest.raises(ValueError, match=r"m\.safetensors is not the model that the run began"):
