@@ -179,7 +179,7 @@ class TestTrain:
         assert model.item_ids.tolist() == data.items.tolist()
 
     def test_admm_slim(self, run, demo, tmp_path):
-        options = ["lambda1=1", "lambda2=20", "rho=50", "nn_constr=false", "num_iter=7"]
+        options = ["lambda1=1", "lambda2=20", "rho=50", "nn_constr=false", "num_iter=70"]
         given = [word for option in options for word in ("-p", option)]
         result = run(
             "train",
@@ -194,9 +194,9 @@ class TestTrain:
         assert result.code == 0
         assert "ADMM_Slim(lambda1=1.0, lambda2=20.0, rho=50.0, nn_constr=False)" in result.out
         model = load_model(tmp_path / "m")
-        assert model.n_iter == 7
+        assert model.n_iter <= 70
         expected = ADMM_Slim(1, 20, 50, nn_constr=False)
-        expected.train(Split.load(demo / "split").train, 7, 0, solver="admm")
+        expected.train(Split.load(demo / "split").train, 70, 0, solver="admm")
         np.testing.assert_allclose(model.weights.toarray(), expected.weights.toarray(), atol=1e-6)
         found = run("train", "ADMM_Slim", demo / "split", "--out", tmp_path / "m", "--json").json
         assert found["parameters"] == {

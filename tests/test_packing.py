@@ -1,6 +1,10 @@
 """Models that lay their weights out to recommend to many users."""
 
+import errno
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pyrec.kernels import PackedWeights
@@ -70,7 +74,7 @@ def test_processes_share_a_file(x, tmp_path):
     assert file.stat().st_mtime_ns == made
     assert_same(other.recommend(x, 20), trained(x).recommend(x, 20))
     file.write_bytes(b"something else")
-    with pytest.raises(ValueError, match="buffer must have"):
+    with pytest.raises(ValueError, match="does not hold packed weights of 150 items"):
         trained(x).pack(file=file)
 
 
@@ -84,6 +88,55 @@ def test_what_is_sparse_or_has_no_weights_stays(x):
         assert_same(model.recommend(x, 20), expected)
         with pytest.raises(ValueError, match="recommendations must be fp32, got 'bf16'"):
             model.pack("bf16")
+
+
+def write_users(x, path):
+    lists = [row.indices.tolist() for row in x]
+    pq.write_table(pa.table({"user_id": np.arange(len(lists)), "items": lists}), path)
+
+
+def read(folder):
+    return pq.read_table(folder).to_pydict()
+
+
+def test_a_run_leaves_the_model_as_it_was(x, tmp_path):
+    model = trained(x)
+    write_users(x, tmp_path / "users.parquet")
+    users, expected = tmp_path / "users.parquet", model.recommend(x, 20)
+    score(model, users, tmp_path / "before", k=20, verbose=0)
+    score(model, users, tmp_path / "bf16", k=20, precision="bf16", verbose=0)
+    assert_same(model.recommend(x, 20), expected)
+    model.pack("bf16")
+    score(model, users, tmp_path / "after", k=20, verbose=0)
+    assert read(tmp_path / "after") == read(tmp_path / "before") != read(tmp_path / "bf16")
+    with pytest.raises(FileExistsError, match="precision is 'bf16' there, 'fp32' here"):
+        score(model, users, tmp_path / "bf16", k=20, verbose=0)
+
+
+def test_without_memory_for_packed_weights_plain_ones_serve(x, tmp_path, monkeypatch):
+    write_users(x, tmp_path / "users.parquet")
+    users, model = tmp_path / "users.parquet", trained(x)
+    score(model, users, tmp_path / "plain", k=20, verbose=0)
+    monkeypatch.setattr("pyrec.scoring.scorer._PACK_FROM", 1)
+
+    def refuse(n_bytes, need):
+        raise MemoryError(need)
+
+    monkeypatch.setattr("pyrec.models.linear.require_memory", refuse)
+    score(model, users, tmp_path / "refused", k=20, verbose=0)
+    assert read(tmp_path / "refused") == read(tmp_path / "plain")
+    with pytest.raises(MemoryError, match="the packed weights need"):
+        score(model, users, tmp_path / "bf16", k=20, precision="bf16", verbose=0)
+
+
+def test_a_disk_without_room_for_packed_weights(x, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*packed"):
+        trained(x).pack(file=tmp_path / "packed")
+    assert [path.name for path in tmp_path.iterdir()] == ["packed.lock"]
 
 
 def test_unknown_precision(x, tmp_path):

@@ -14,8 +14,7 @@
 namespace pyrec {
 namespace {
 
-constexpr std::int64_t kFirstItems = 128;        // active at first; afterwards as many more as there are
-constexpr std::int64_t kSquareBytes = 64 << 20;  // G of the active items, where it is at most this large
+constexpr std::int64_t kFirstItems = 128;  // active at first; afterwards as many more as there are
 // A round ends with a sweep that gains less than this part of the gap.
 constexpr double kInner = 0.03, kLeastInner = 1e-12;
 constexpr double kLeastStep = 0.3;  // of the gain a sweep should have, shared among its items
@@ -128,14 +127,16 @@ template <class T> class Square {
 
   private:
     static constexpr auto kLanes = static_cast<std::int64_t>(64 / sizeof(T));
+    static constexpr std::int64_t kMost = sizeof(T) == 4 ? 4096 : 2880;  // squared, 64 MiB
 
     bool grow(std::int64_t m) {
-        if (m * m * static_cast<std::int64_t>(sizeof(T)) > kSquareBytes) {
+        if (m > kMost) {
             clear();
             return false;
         }
         if (m <= stride_) return true;
-        const std::int64_t wide = (std::max(m, stride_ + stride_ / 2) + kLanes - 1) / kLanes * kLanes;
+        const std::int64_t more = std::min(stride_ + stride_ / 2, kMost);
+        const std::int64_t wide = (std::max(m, more) + kLanes - 1) / kLanes * kLanes;
         std::unique_ptr<T[]> larger(new T[static_cast<std::size_t>(wide * wide)]);
         for (std::int64_t a = 0; a < size_; ++a) {
             std::copy(row(a), row(a) + size_, larger.get() + a * wide);

@@ -26,7 +26,8 @@ template <class T> struct SlimColumn {
 //
 // Row r of `start` is where column columns[r] begins; no rows: at zero. A column is one thread's work
 // and depends on nothing else: the same bits for any n_threads and any set of columns.
-// Memory a thread: 9 bytes an item, and a square of the active items of up to 64 MiB.
+// Memory a thread: 13 bytes an item, and a square of the active items of up to 64 MiB (while it grows,
+// the smaller one beside it); with more active items than fit it works on G itself.
 template <class T> void slim_columns(Matrix<const T> g, Vector<const std::int32_t> columns,
                                      const BasicCsr<T>& start, const SlimSettings& settings,
                                      std::vector<SlimColumn<T>>& out, int n_threads);

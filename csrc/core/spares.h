@@ -21,7 +21,7 @@ template <class T> class Spares {
         ~Lease() { spares_.give(std::move(object_)); }
         Lease(const Lease&) = delete;
         Lease& operator=(const Lease&) = delete;
-        T* get() const { return object_.get(); }
+        auto get() const { return object_.get(); }
 
       private:
         Spares& spares_;

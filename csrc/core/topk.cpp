@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <memory>
-#include <mutex>
-#include <utility>
 #include <vector>
 
 #include "core/parallel.h"
 #include "core/product.h"
 #include "core/select.h"
+#include "core/spares.h"
 #include "core/sparse_linear.h"
 
 namespace pyrec {
@@ -19,47 +18,6 @@ constexpr std::int64_t kRows = 64;  // a task: enough to forget the cost of its 
 // Scores of a task of topk_factors: users enough that the items' panels, read from memory once a
 // task, cost little; few enough that the scores stay near until they are selected from.
 constexpr std::int64_t kBlockScores = 2 << 20, kLeastUsers = 16, kMostUsers = 512;
-
-// Working space of tasks: as many buffers as threads ever work at the same time. A buffer a task
-// would be mapped anew each time, which takes as long as to fill it.
-class Space {
-  public:
-    Space(std::int64_t size, int n_threads) : size_(static_cast<std::size_t>(size)) {
-        free_.reserve(static_cast<std::size_t>(n_threads));  // giving back must not fail
-    }
-
-    std::unique_ptr<float[]> take() {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (free_.empty()) return std::unique_ptr<float[]>(new float[size_]);
-        auto buffer = std::move(free_.back());
-        free_.pop_back();
-        return buffer;
-    }
-
-    void give(std::unique_ptr<float[]> buffer) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        free_.push_back(std::move(buffer));
-    }
-
-  private:
-    std::size_t size_;
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<float[]>> free_;
-};
-
-// A buffer of a Space for as long as a task needs it.
-class Lease {
-  public:
-    explicit Lease(Space& space) : space_(space), buffer_(space.take()) {}
-    ~Lease() { space_.give(std::move(buffer_)); }
-    Lease(const Lease&) = delete;
-    Lease& operator=(const Lease&) = delete;
-    float* get() const { return buffer_.get(); }
-
-  private:
-    Space& space_;
-    std::unique_ptr<float[]> buffer_;
-};
 
 template <class Weights> void topk_weights(const Csr& x, const Weights& weights, Vector<const float> offset,
                                            const Candidates& candidates, Matrix<std::int32_t> items,
@@ -107,9 +65,11 @@ void topk_factors(Matrix<const float> h, Matrix<const float> items, Vector<const
     const PackedItems packed(items, bias, n_threads);
     const std::int64_t block =
         std::clamp(kBlockScores / std::max<std::int64_t>(1, packed.stride()), kLeastUsers, kMostUsers);
-    Space space(ItemPanels<float>::padded_rows(std::min(block, h.rows)) * packed.stride(), n_threads);
+    const auto size =
+        static_cast<std::size_t>(ItemPanels<float>::padded_rows(std::min(block, h.rows)) * packed.stride());
+    Spares<float[]> space(n_threads);
     parallel_for(h.rows, block, n_threads, [&](std::int64_t begin, std::int64_t end) {
-        const Lease scores(space);
+        const Spares<float[]>::Lease scores(space, [&] { return std::unique_ptr<float[]>(new float[size]); });
         std::vector<float> packed_users;
         packed.multiply(h, begin, end, scores.get(), packed_users);
         Selector selector(items.rows, best_items.cols);

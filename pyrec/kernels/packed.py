@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -129,18 +130,32 @@ def pack_in_file(
         A second file, with ``.lock`` at its end, is left beside it.
     """
     path = Path(path)
-    n_items = len(weights)
+    size = PackedWeights.nbytes(len(weights), dtype)
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             with atomic_write(path) as temporary:
-                size = PackedWeights.nbytes(n_items, dtype)
-                out = np.memmap(temporary, np.uint8, "w+", shape=(size,))
+                _reserve(temporary, size)
+                out = np.memmap(temporary, np.uint8, "r+", shape=(size,))
                 pack_weights(
                     weights, dtype=dtype, out=np.asarray(out), release=release, n_threads=n_threads
                 )
                 out.flush()
-    return PackedWeights(np.asarray(np.memmap(path, np.uint8, "r")), n_items, dtype)
+        if path.stat().st_size != size:
+            raise ValueError(
+                f"{path} does not hold packed weights of {len(weights)} items in {dtype}"
+            )
+        buffer = np.asarray(np.memmap(path, np.uint8, "r"))
+    return PackedWeights(buffer, len(weights), dtype)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Take room on the disk: without it writing to a mapped file would end the process."""
+    with path.open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _aligned(size: int) -> NDArray[np.uint8]:

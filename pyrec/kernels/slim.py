@@ -383,10 +383,14 @@ def _start(start: Any, n_columns: int, g: NDArray[Any]) -> sp.csr_array:
 
 
 def _at_least_zero(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not 0 <= value < math.inf:
+    if not _is_number(value) or not 0 <= value < math.inf:
         raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
 
 
 def _above_zero(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not 0 < value < math.inf:
+    if not _is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

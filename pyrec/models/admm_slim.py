@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ __all__ = ["ADMM_Slim"]
 
 _PARAMETERS = ("lambda1", "lambda2", "rho", "nn_constr", "l1_penalty", "item_bias")
 _TRAINING = ("residual", "n_iter", "n_solved")
+
+# A residual of ADMM beyond which B is not the model that was asked for.
+_FAR = 1e-2
 
 
 class ADMM_Slim(LinearModel):
@@ -157,6 +161,7 @@ class ADMM_Slim(LinearModel):
         """
         slim.check_options(num_iter, solver, tol, relaxation, dtype)
         x = as_rows(train_data, name="train_data")
+        self._packed = None
         means = closed_form.item_means(x) if self.item_bias else None
         problem = self._problem
         if problem.is_closed:
@@ -171,6 +176,13 @@ class ADMM_Slim(LinearModel):
             complete = _collect(groups, columns, verbose)
         if complete or columns.n_solved:
             self._take(train_data, x, means, columns)
+        if solver == "admm" and columns.residual > _FAR:
+            warnings.warn(
+                f"ADMM ended far from the optimum, with a residual of {columns.residual:.1g} after "
+                f"{columns.n_iter} iterations: use rho='auto', a larger num_iter, or solver='cd'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         if not complete:
             raise KeyboardInterrupt
 
@@ -244,6 +256,11 @@ class ADMM_Slim(LinearModel):
             for l2 in grid_values(lambda2, "lambda2")
             for model in sorted((cls(l1, l2, **options) for l1 in l1s), key=lambda m: -m.lambda1)
         ]
+        if len({model._problem.is_closed for model in models}) > 1:
+            raise ValueError(
+                "lambda1 must be above 0 when nn_constr is False and others are: 0 has the closed form "
+                "that l1_penalty=False tunes"
+            )
         slim.check_options(1, "cd", tol, 1.0, dtype)
         x = as_rows(train_data, name="train_data")
         means = closed_form.item_means(x) if item_bias else None

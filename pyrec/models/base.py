@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -156,6 +157,10 @@ class RecSysModel:
             written to: they are read again when used.
         """
         self.check_precision(precision)
+
+    def unpacked(self) -> Self:
+        """Return a model that shares everything with this one but what `pack` has made."""
+        return copy.copy(self)
 
     def check_precision(self, precision: str) -> None:
         """Raise a ValueError unless the model can recommend in this precision."""

@@ -43,7 +43,7 @@ class EASE(LinearModel):
     def __init__(self, lam: float = 100.0) -> None:
         self.lam = number(lam, "lam")
         self.weights: NDArray[np.float32] | None = None
-        self._train_x = None
+        self._train_x = self._packed = None
 
     def __repr__(self) -> str:
         return f"EASE(lam={self.lam:g})"
@@ -70,6 +70,7 @@ class EASE(LinearModel):
         the same weights for less work.
         """
         x = as_rows(train_data, name="train_data")
+        self._packed = None
         self.weights = closed_form.weights(x, self.lam)
         self._train_x = x
         self._take_items(train_data, x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,6 +155,11 @@ class LinearModel(RecSysModel):
         else:
             packed = pack_in_file(weights, file, dtype=kind, release=release)
         self._packed = weights, packed
+
+    def unpacked(self) -> Self:
+        model = super().unpacked()
+        model._packed = None
+        return model
 
     def check_precision(self, precision: str) -> None:
         if is_sparse(self._weights()):

@@ -158,10 +158,10 @@ class SolvedColumns:
     def add(self, solved: Solved) -> None:
         """Take a group of columns that have been solved."""
         weights = solved.weights.astype(np.float32, copy=False)
-        self._groups.append((solved.columns, weights))
-        self._require(weights.nnz)  # as much again for the next group
+        self._require(2 * weights.nnz)  # these, and as much again for the next group
         self.residual = float(np.maximum(self.residual, solved.residual.max(initial=0.0)))
         self.n_iter = max(self.n_iter, int(solved.work.max(initial=0)))
+        self._groups.append((solved.columns, weights))
         self.n_solved += len(solved.columns)
 
     def rows(self) -> sp.csr_array:

@@ -55,7 +55,9 @@ class Place(NamedTuple):
 
     @property
     def base_name(self) -> str:
-        return self.name or PurePosixPath(urlsplit(self.root).path).name
+        if self.name:
+            return self.name
+        return PurePosixPath(self.root if self.is_local else urlsplit(self.root).path).name
 
     def absolute(self) -> Place:
         """Return the same place in words that do not depend on the current folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ _MOST_DEATHS = 3
 # More threads in a process would wait for its one reader and its one writer.
 _MOST_CPUS = 8
 # To find processors, and to read the model once.
-_START_SECONDS = 600.0
+_START_SECONDS = 180.0
 # An actor does not know how many users it will be given.
 _MANY = 1 << 30
 # Slots of a Ray started here that no actor takes: what else asks for one would wait for ever.
@@ -42,7 +41,6 @@ class Task(NamedTuple):
     options: dict[str, Any]
     run: str
     memory: int
-    packed: str | None  # where the actors of a machine share packed weights, by its name
 
 
 class _Worker:
@@ -59,8 +57,7 @@ class _Worker:
         if model_digest(model, mapped=True) != self.task.digest:
             raise ValueError(f"{self.task.model} is not the model that the run began with")
         self.scorer = Scorer(model, **self.task.options)
-        file = self.task.packed and f"{self.task.packed}-{platform.node()}"
-        self.scorer.pack(_MANY, mapped=True, file=file)
+        self.scorer.pack(_MANY, mapped=True, shared=self.task.digest)
 
     def score(self, part: Part) -> tuple[FragmentReport, int]:
         assert self.scorer is not None
@@ -102,7 +99,7 @@ def score_with_ray(
     ImportError
         Ray is not installed.
     TimeoutError
-        No actor starts in ten minutes.
+        No actor starts in three minutes.
     ChildProcessError
         A part's actors die again and again.
     """

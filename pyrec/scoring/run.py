@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from pyrec.data import Interactions
 from pyrec.files import StrPath
 from pyrec.machine import parse_bytes, peak_memory
+from pyrec.scoring.budget import Budget
 from pyrec.scoring.digests import interactions_digest, model_digest
 from pyrec.scoring.fragments import Users, fragments_of
 from pyrec.scoring.in_memory import MemoryFragment
@@ -22,7 +23,7 @@ from pyrec.scoring.manifest import MANIFEST, claim_folder, manifest_of
 from pyrec.scoring.output import FragmentReport, read_report
 from pyrec.scoring.pipeline import Part, score_parts
 from pyrec.scoring.places import Place
-from pyrec.scoring.scorer import Scorer, open_model
+from pyrec.scoring.scorer import Scorer, open_model, packed_file
 
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
@@ -215,6 +216,7 @@ def score(
     columns = {"user": user, "items": items, "allow": allow_column, "deny": deny_column}
     found = _find(scorer, source, engine, columns)
     digest = model_digest(scorer.model, mapped=path is not None)
+    Budget.plan(limit, scorer, found)  # what cannot be is said before anything is written
     run = claim_folder(folder, manifest_of(scorer, digest, found))
     parts = [Part(i, part, folder / f"part-{i:05d}.parquet") for i, part in enumerate(found)]
     mine = parts[first::step]
@@ -226,18 +228,17 @@ def score(
         if not todo:
             return [], 0
         if engine == "local":
-            scorer.pack(sum(part.users.n_rows for part in todo), mapped=path is not None)
+            # All users of the run decide, so that a resumed one does as the first.
+            scorer.pack(sum(part.users.n_rows for part in parts), mapped=path is not None)
             return score_parts(scorer, todo, run, limit, progress), 0
         from pyrec.scoring.ray_engine import Task, model_file, score_with_ray
 
         with model_file(scorer.model, path, folder, shard) as file:
-            packed = str(folder.path / f".packed-{digest[:16]}") if folder.is_local else None
-            task = Task(str(file), digest, {"k": k, **options}, run, limit, packed)
+            task = Task(str(file), digest, {"k": k, **options}, run, limit)
             try:
                 return score_with_ray(task, todo, progress, address=address, workers=workers)
             finally:
-                for name in folder.names(".packed-*") if packed else []:
-                    (folder / name).path.unlink(missing_ok=True)
+                packed_file(digest, precision).unlink(missing_ok=True)
 
     done = sum(report.users for report in reports.values())
     total = sum(part.users.n_rows for part in mine)
@@ -247,8 +248,10 @@ def score(
     present = set(folder.names("part-*.parquet"))
     missing = tuple(str(p.place) for p in parts if p.place.name not in present)
     if not missing and folder.is_local:
-        for name in folder.names(f".{MANIFEST}.*.tmp"):
-            (folder / name).path.unlink(missing_ok=True)
+        # Nobody is at work here any more.
+        for pattern in (f".{MANIFEST}.*.tmp", ".model*.safetensors", "..model*.tmp"):
+            for name in folder.names(pattern):
+                (folder / name).path.unlink(missing_ok=True)
     seconds = time.perf_counter() - start
     return ScoreReport(
         users=sum(r.users for r in reports.values()),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +23,14 @@ from pyrec.scoring.blocks import BATCH_ROWS, Best, Block, lengths_of, take
 if TYPE_CHECKING:
     from pyrec.models.base import RecSysModel
 
-__all__ = ["Scorer", "open_model"]
+__all__ = ["Scorer", "open_model", "packed_file"]
 
 LAYOUTS = ("list", "long")
 # Row groups of about 64 MiB before they are compressed, and of 131,072 users at most.
 _GROUP_BYTES = 64 << 20
 _MOST_GROUP_BLOCKS = 16
+# Part of the name of a file of packed weights: another layout, another number.
+_PACKED_LAYOUT = 1
 # Users from which on to pack weights costs less than it saves.
 _PACK_FROM = 16_384
 
@@ -33,6 +38,15 @@ _PACK_FROM = 16_384
 def open_model(path: StrPath) -> RecSysModel:
     """Load a model for scoring; processes of a machine share one copy of its arrays in memory."""
     return storage.load_model(path, memory_map=True)
+
+
+def packed_file(digest: str, precision: str) -> Path:
+    """Return where processes of this machine share the packed weights of a model.
+
+    A file that a killed run has left is as good as new: its name says what it holds.
+    """
+    name = f"pyrec-{os.getuid()}-{digest[:32]}-{precision}-{_PACKED_LAYOUT}.packed"
+    return Path(tempfile.gettempdir(), name)
 
 
 class Scorer:
@@ -77,7 +91,7 @@ class Scorer:
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         model.check_precision(precision)
-        self.model = model
+        self.model = model.unpacked()  # what this run packs is its own
         self.n_items = model.n_items
         self.k = min(k, self.n_items)
         self.remove_seen = remove_seen
@@ -114,7 +128,7 @@ class Scorer:
             "condition": None if condition is None else np.asarray(condition).tolist(),
         }
 
-    def pack(self, n_users: int, *, mapped: bool, file: StrPath | None = None) -> None:
+    def pack(self, n_users: int, *, mapped: bool, shared: str | None = None) -> None:
         """Make the model ready for so many users, if they are worth it.
 
         Parameters
@@ -122,11 +136,18 @@ class Scorer:
         n_users : int
         mapped : bool
             Whether the model comes from `open_model`: then the pages of its file go as they are used.
-        file : path, optional
-            Where processes of a machine share packed weights.
+        shared : str, optional
+            The model's digest: processes of a machine share packed weights in a file.
         """
-        if n_users >= _PACK_FROM or self.precision != "fp32":
+        if n_users < _PACK_FROM and self.precision == "fp32":
+            return
+        file = None if shared is None else packed_file(shared, self.precision)
+        try:
             self.model.pack(self.precision, file=file, release=mapped)
+        except MemoryError:
+            if self.precision != "fp32":
+                raise
+            # The plain weights give the same lists, in more time.
 
     @property
     def id_bytes(self) -> int:
