@@ -20,6 +20,12 @@ ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'pyre
 ROWS = (25_000,) * 5
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Ray's workers look for modules in the driver's folder first: in the sources none is compiled."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_start():
     """Ray takes seconds to start: the first test starts it by `score`, the others go on with it."""
