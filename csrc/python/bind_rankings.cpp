@@ -19,6 +19,12 @@ void check_result(std::int64_t rows, const Matrix<std::int32_t>& items, const Ma
             "items and best must both have shape (" + std::to_string(rows) + ", k)");
 }
 
+Candidates candidates_of(const py::object& seen, const py::object& deny, const py::object& allow,
+                         std::int64_t rows, std::int64_t n_items) {
+    return {item_lists(seen, rows, n_items, "seen"), item_lists(deny, rows, n_items, "deny"),
+            item_lists(allow, rows, n_items, "allow")};
+}
+
 // (indptr, indices, values) of a matrix with as many columns as rows.
 Csr square_csr(const py::tuple& parts, const std::string& name) {
     require(parts.size() == 3, name + " must be (indptr, indices, data)");
@@ -32,9 +38,7 @@ void bind_topk(const py::array& scores, const py::object& seen, const py::object
     const auto i = matrix<std::int32_t>(items, "items");
     const auto b = matrix<float>(best, "best");
     check_result(s.rows, i, b);
-    const Candidates candidates{item_lists(seen, s.rows, s.cols, "seen"),
-                                item_lists(deny, s.rows, s.cols, "deny"),
-                                item_lists(allow, s.rows, s.cols, "allow")};
+    const Candidates candidates = candidates_of(seen, deny, allow, s.rows, s.cols);
     threads(n_threads);
     py::gil_scoped_release nogil;
     topk(s, candidates, i, b, n_threads);
@@ -50,9 +54,7 @@ void bind_topk_dense_weights(const py::array& indptr, const py::array& indices, 
     const auto b = matrix<float>(best, "best");
     check_result(x.rows, i, b);
     const auto o = item_offset<float>(offset, w.cols, "offset");
-    const Candidates candidates{item_lists(seen, x.rows, w.cols, "seen"),
-                                item_lists(deny, x.rows, w.cols, "deny"),
-                                item_lists(allow, x.rows, w.cols, "allow")};
+    const Candidates candidates = candidates_of(seen, deny, allow, x.rows, w.cols);
     threads(n_threads);
     py::gil_scoped_release nogil;
     topk_dense_weights(x, w, o, candidates, i, b, n_threads);
@@ -68,9 +70,7 @@ void bind_topk_sparse_weights(const py::array& indptr, const py::array& indices,
     const auto b = matrix<float>(best, "best");
     check_result(x.rows, i, b);
     const auto o = item_offset<float>(offset, w.cols, "offset");
-    const Candidates candidates{item_lists(seen, x.rows, w.cols, "seen"),
-                                item_lists(deny, x.rows, w.cols, "deny"),
-                                item_lists(allow, x.rows, w.cols, "allow")};
+    const Candidates candidates = candidates_of(seen, deny, allow, x.rows, w.cols);
     threads(n_threads);
     py::gil_scoped_release nogil;
     topk_sparse_weights(x, w, o, candidates, i, b, n_threads);
@@ -144,9 +144,7 @@ void bind_topk_packed_weights(const py::array& indptr, const py::array& indices,
     const auto b = matrix<float>(best, "best");
     check_result(x.rows, i, b);
     const auto o = item_offset<float>(offset, n_items, "offset");
-    const Candidates candidates{item_lists(seen, x.rows, n_items, "seen"),
-                                item_lists(deny, x.rows, n_items, "deny"),
-                                item_lists(allow, x.rows, n_items, "allow")};
+    const Candidates candidates = candidates_of(seen, deny, allow, x.rows, n_items);
     check_order(memory, n_items, "packed");
     threads(n_threads);
     py::gil_scoped_release nogil;
@@ -165,9 +163,7 @@ void bind_topk_factors(const py::array& h, const py::array& factors, const py::o
     const auto b = matrix<float>(best, "best");
     check_result(u.rows, i, b);
     const auto o = item_offset<float>(bias, v.rows, "bias");
-    const Candidates candidates{item_lists(seen, u.rows, v.rows, "seen"),
-                                item_lists(deny, u.rows, v.rows, "deny"),
-                                item_lists(allow, u.rows, v.rows, "allow")};
+    const Candidates candidates = candidates_of(seen, deny, allow, u.rows, v.rows);
     threads(n_threads);
     py::gil_scoped_release nogil;
     topk_factors(u, v, o, candidates, i, b, n_threads);
