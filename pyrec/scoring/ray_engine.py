@@ -110,7 +110,7 @@ def score_with_ray(
         raise ImportError("engine='ray' needs Ray: pip install 'pyrec[ray]'") from error
     found: dict[int, tuple[FragmentReport, int]] = {}
     deaths: Counter[int | None] = Counter()
-    todo = deque(parts)
+    unscored = deque(parts)
     with _connected(ray, address) as spare:
         n_actors, n_cpus = _shares(ray, workers, len(parts), spare)
         actor_class: Any = ray.remote(_Worker)
@@ -148,7 +148,7 @@ def score_with_ray(
                             f"{_MOST_DEATHS} Ray actors have died while they {what}: {error}"
                         ) from error
                     if part is not None:
-                        todo.appendleft(part)
+                        unscored.appendleft(part)
                     start()
                     continue
                 if part is None:
@@ -156,8 +156,8 @@ def score_with_ray(
                 else:
                     found[part.number] = result
                     progress(result[0].users)
-                if todo:
-                    following = todo.popleft()
+                if unscored:
+                    following = unscored.popleft()
                     busy[actor.score.remote(following)] = actor, following
         finally:
             for actor, _ in busy.values():
