@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pyrec.arguments import is_number
 from pyrec.data.csr import kind_of
 from pyrec.data.randomness import check_seed
 from pyrec.kernels.tensors import Csr, Logits
@@ -372,7 +373,6 @@ def _sizes(sizes: Iterable[int], name: str) -> list[int]:
 
 
 def _share(value: float, name: str) -> float:
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} must be a number in [0, 1), got {value!r}")
     return float(value)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrec import kernels
+from pyrec.arguments import whole
 from pyrec.data import Interactions, as_csr
 from pyrec.data.randomness import check_seed
 from pyrec.kernels.tensors import Csr
@@ -98,12 +99,7 @@ class DataSampler(Sampler):
         layout: str = "dense",
         seed: int = 0,
     ) -> None:
-        if (
-            isinstance(batch_size, bool)
-            or not isinstance(batch_size, (int, np.integer))
-            or batch_size < 1
-        ):
-            raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size!r}")
+        whole(batch_size, "batch_size", 1)
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         tr = as_csr(sparse_data_tr, name="sparse_data_tr")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from pyrec import evaluation, kernels
+from pyrec.arguments import whole
 from pyrec.callbacks import Callback, Checkpoint, Logs, ProgressBar
 from pyrec.data.randomness import check_seed
 from pyrec.evaluation import ValidFunc
@@ -27,7 +28,7 @@ from pyrec.models.base import RecSysModel, as_rows, gives_batches
 if TYPE_CHECKING:
     from pyrec.models.autoencoders import AETrainer
 
-__all__ = ["EVALUATE", "PRECISIONS", "count", "run", "run_epoch"]
+__all__ = ["EVALUATE", "PRECISIONS", "run", "run_epoch"]
 
 EVALUATE = ValidFunc(evaluation.evaluate)
 PRECISIONS = ("fp32", "bf16")
@@ -68,7 +69,7 @@ def run(
     """Train a model; the parameters are those of `AETrainer.train`, where they are explained."""
     # Whatever can be wrong is found before anything of the model is changed.
     model.check_optimizer()
-    num_epochs, seed = count(num_epochs, "num_epochs"), check_seed(seed)
+    num_epochs, seed = whole(num_epochs, "num_epochs"), check_seed(seed)
     loader, catalogue = _training_data(model, train_data, batch_size, seed)
     validation = _validation(catalogue, *valid)
     place = None if device is None else _device(device)
@@ -310,10 +311,3 @@ def _device(device: torch.device | str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device must be one that is there, got {device!r}: {error}") from error
     return place
-
-
-def count(value: Any, name: str) -> int:
-    """Return `value` as an int of at least 0, or raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
-    return int(value)

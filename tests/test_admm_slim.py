@@ -329,8 +329,8 @@ class TestModel:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"num_iter": 0}, ValueError, "num_iter must be at least 1, got 0"),
-            ({"num_iter": 2.0}, ValueError, "num_iter must be a whole number of at least 0"),
+            ({"num_iter": 0}, ValueError, "num_iter must be a whole number of at least 1, got 0"),
+            ({"num_iter": 2.0}, ValueError, "num_iter must be a whole number of at least 1"),
             ({"solver": "lbfgs"}, ValueError, "solver must be one of auto, admm, cd, got 'lbfgs'"),
             ({"tol": 0}, ValueError, "tol must be a number above 0, got 0"),
             ({"tol": np.nan}, ValueError, "tol must be a number above 0, got nan"),

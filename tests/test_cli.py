@@ -268,7 +268,10 @@ class TestTrain:
                 "nn_constr must be true or false, got 'False'",
             ),
             (["ADMM_Slim", "-p", "rho=x"], "rho must be a number above 0 or 'auto', got 'x'"),
-            (["ADMM_Slim", "-p", "num_iter=0"], "num_iter must be at least 1, got 0"),
+            (
+                ["ADMM_Slim", "-p", "num_iter=0"],
+                "num_iter must be a whole number of at least 1, got 0",
+            ),
             (["ADMM_Slim", "-p", "solver=lbfgs"], "solver must be one of auto, admm, cd"),
             (["ADMM_Slim", "--epochs", "3"], "only for models with a network, not for ADMM_Slim"),
         ],

@@ -66,12 +66,12 @@ def test_output_that_cannot_be_written(model, tmp_path):
 def test_options(model, tmp_path):
     source = write(tmp_path / "u.parquet", [["apple"]])
     for options, message in [
-        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"k": 0}, "k must be a whole number of at least 1, got 0"),
         ({"layout": "wide"}, "layout must be one of list, long, got 'wide'"),
         ({"engine": "spark"}, "engine must be one of local, ray, got 'spark'"),
         ({"address": "auto"}, "address and workers go with engine='ray'"),
         ({"workers": 2}, "address and workers go with engine='ray'"),
-        ({"workers": 0, "engine": "ray"}, "workers must be at least 1, got 0"),
+        ({"workers": 0, "engine": "ray"}, "workers must be a whole number of at least 1, got 0"),
         ({"memory": "much"}, "memory must be a number of bytes or a text like '2GiB'"),
     ]:
         with pytest.raises(ValueError, match=message):

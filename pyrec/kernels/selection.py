@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
+from pyrec.arguments import whole
 from pyrec.data.csr import as_csr, is_sparse
 from pyrec.kernels.arrays import dense_weights, describe, parts, sparse_weights
 from pyrec.kernels.packed import PackedWeights
@@ -298,6 +299,5 @@ def _in_range(numbers: NDArray[Any], least: int, n_items: int, name: str) -> NDA
 
 
 def _empty_result(n: int, k: int) -> Recommendations:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
-        raise ValueError(f"k must be a whole number of at least 0, got {k!r}")
+    whole(k, "k")
     return Recommendations(np.empty((n, k), np.int32), np.empty((n, k), np.float32))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
+from pyrec.arguments import at_least_zero, positive, whole
 from pyrec.data.csr import is_sparse
 from pyrec.kernels.arrays import describe, spd_inverse
 from pyrec.kernels.threads import n_threads as resolve_threads
@@ -92,11 +93,11 @@ def coordinate_descent(
     via Coordinate Descent. Journal of Statistical Software 33 (1), "covariance updates".
     """
     matrix = _square(g, "g")
-    _at_least_zero(lambda1, "lambda1")
-    _at_least_zero(lambda2, "lambda2")
+    at_least_zero(lambda1, "lambda1")
+    at_least_zero(lambda2, "lambda2")
     if lambda1 == lambda2 == 0:
         raise ValueError("lambda1 and lambda2 must not both be 0")
-    _above_zero(tol, "tol")
+    positive(tol, "tol")
     numbers = _columns(columns, len(matrix))
     begin = _start(start, len(numbers), matrix)
     settings = (float(lambda1), float(lambda2), bool(nonnegative), float(tol))
@@ -209,13 +210,12 @@ def admm(
     Users. WSDM '20, 555-563. Stopping and relaxation: S. Boyd, N. Parikh, E. Chu, B. Peleato,
     J. Eckstein. 2011. Distributed Optimization and Statistical Learning via ADMM, sections 3.3, 3.4.3.
     """
-    _at_least_zero(lambda1, "lambda1")
-    _above_zero(rho, "rho")
-    _at_least_zero(tol, "tol")
-    if isinstance(num_iter, bool) or not isinstance(num_iter, (int, np.integer)) or num_iter < 1:
-        raise ValueError(f"num_iter must be a whole number of at least 1, got {num_iter!r}")
-    if not 0 < relaxation < 2:
-        raise ValueError(f"relaxation must be above 0 and below 2, got {relaxation!r}")
+    at_least_zero(lambda1, "lambda1")
+    positive(rho, "rho")
+    at_least_zero(tol, "tol")
+    whole(num_iter, "num_iter", 1)
+    if not positive(relaxation, "relaxation") < 2:
+        raise ValueError(f"relaxation must be below 2, got {relaxation!r}")
     settings = (float(lambda1), float(rho), float(relaxation), bool(nonnegative))
     return _iterate(p, _columns(columns, p.n), settings, int(num_iter), float(tol), n_threads)
 
@@ -380,17 +380,3 @@ def _start(start: Any, n_columns: int, g: NDArray[Any]) -> sp.csr_array:
         result = result.copy()
         result.sum_duplicates()
     return result
-
-
-def _at_least_zero(value: Any, name: str) -> None:
-    if not _is_number(value) or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-
-
-def _above_zero(value: Any, name: str) -> None:
-    if not _is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a number above 0, got {value!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

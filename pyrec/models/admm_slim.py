@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrec.arguments import at_least_zero, flag, positive, whole
 from pyrec.data.csr import is_sparse
 from pyrec.kernels.slim import Solved
 from pyrec.models import closed_form, slim
 from pyrec.models.base import as_rows
-from pyrec.models.linear import LinearModel, dense_from, flag, number, sparse_from, sparse_to, whole
+from pyrec.models.linear import LinearModel, dense_from, sparse_from, sparse_to
 from pyrec.models.tuning import Fitted, grid_values, path_of
 
 if TYPE_CHECKING:
@@ -84,11 +85,11 @@ class ADMM_Slim(LinearModel):
         l1_penalty: bool = True,
         item_bias: bool = False,
     ) -> None:
-        self.lambda1 = number(lambda1, "lambda1", zero=True)
-        self.lambda2 = number(lambda2, "lambda2", zero=True)
+        self.lambda1 = at_least_zero(lambda1, "lambda1")
+        self.lambda2 = at_least_zero(lambda2, "lambda2")
         if isinstance(rho, str) and rho != "auto":
             raise ValueError(f"rho must be a number above 0 or 'auto', got {rho!r}")
-        self.rho = rho if isinstance(rho, str) else number(rho, "rho")
+        self.rho = rho if isinstance(rho, str) else positive(rho, "rho")
         self.nn_constr = flag(nn_constr, "nn_constr")
         self.l1_penalty = flag(l1_penalty, "l1_penalty")
         self.item_bias = flag(item_bias, "item_bias")
@@ -176,7 +177,7 @@ class ADMM_Slim(LinearModel):
             complete = _collect(groups, columns, verbose)
         if complete or columns.n_solved:
             self._take(train_data, x, means, columns)
-        if solver == "admm" and columns.residual > _FAR:
+        if solver == "admm" and not columns.residual <= _FAR:
             warnings.warn(
                 f"ADMM ended far from the optimum, with a residual of {columns.residual:.1g} after "
                 f"{columns.n_iter} iterations: use rho='auto', a larger num_iter, or solver='cd'",

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from pyrec import losses
+from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import annealed
 from pyrec.files import StrPath
 from pyrec.models.ae_trainer import AETrainer
-from pyrec.models.torch_trainer import TorchNNTrainer, number
-from pyrec.training import EVALUATE, count
+from pyrec.models.torch_trainer import TorchNNTrainer
+from pyrec.training import EVALUATE
 
 __all__ = ["VAE", "AETrainer", "MultiDAE", "MultiVAE", "TorchNNTrainer"]
 
@@ -79,7 +80,7 @@ class MultiDAE(AETrainer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(mdae_net, learning_rate, weight_decay=weight_decay)
-        self.lam = number(lam, "lam")
+        self.lam = at_least_zero(lam, "lam")
 
     def loss_function(self, recon_x: Any, x: Any) -> Tensor:
         """Return the multinomial loss + λ (‖θ‖₂ + ‖φ‖₂), of all decoder and all encoder parameters.
@@ -142,8 +143,8 @@ class MultiVAE(VAE):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(mvae_net, learning_rate, weight_decay=weight_decay)
-        self.beta = number(beta, "beta")
-        self.anneal_steps = count(anneal_steps, "anneal_steps")
+        self.beta = at_least_zero(beta, "beta")
+        self.anneal_steps = whole(anneal_steps, "anneal_steps")
 
     @property
     def annealing(self) -> bool:

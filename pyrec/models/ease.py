@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pyrec.arguments import positive
 from pyrec.models import closed_form
 from pyrec.models.base import as_rows
-from pyrec.models.linear import LinearModel, dense_from, number
+from pyrec.models.linear import LinearModel, dense_from
 from pyrec.models.tuning import Fitted, grid_values, path_of
 
 __all__ = ["EASE"]
@@ -41,7 +42,7 @@ class EASE(LinearModel):
     """
 
     def __init__(self, lam: float = 100.0) -> None:
-        self.lam = number(lam, "lam")
+        self.lam = positive(lam, "lam")
         self.weights: NDArray[np.float32] | None = None
         self._train_x = self._packed = None
 

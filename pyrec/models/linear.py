@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,11 +21,8 @@ __all__ = [
     "LinearModel",
     "ScoreRows",
     "dense_from",
-    "flag",
-    "number",
     "sparse_from",
     "sparse_to",
-    "whole",
 ]
 
 # Histories scored in one native call: short enough to be interrupted.
@@ -314,27 +310,3 @@ def sparse_from(tensors: dict[str, NDArray[Any]], n_items: int) -> sp.csr_array:
         )
     # The gate checks offsets and item numbers before any native code trusts them.
     return as_csr(csr(data, indices, indptr, (n_items, n_items)), name="weights")
-
-
-def number(value: Any, name: str, *, zero: bool = False) -> float:
-    """Return a parameter as a float above 0 (or at least 0), or raise a ValueError that names it."""
-    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not real or not value < math.inf or not (value >= 0 if zero else value > 0):
-        raise ValueError(
-            f"{name} must be a number {'of at least 0' if zero else 'above 0'}, got {value!r}"
-        )
-    return float(value)
-
-
-def flag(value: Any, name: str) -> bool:
-    """Return a parameter as a bool, or raise a ValueError that names it."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return bool(value)
-
-
-def whole(value: Any, name: str) -> int:
-    """Return a parameter as an int of at least 0, or raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-        raise ValueError(f"{name} must be a whole number of at least 0, got {value!r}")
-    return int(value)

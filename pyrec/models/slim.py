@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrec.arguments import positive, whole
 from pyrec.data.csr import csr, offsets_of
 from pyrec.kernels import slim
 from pyrec.kernels.slim import Solved
 from pyrec.machine import require_memory
 from pyrec.models import closed_form
-from pyrec.models.linear import number, whole
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -53,13 +53,12 @@ class Penalties(NamedTuple):
 
 def check_options(num_iter: Any, solver: Any, tol: Any, relaxation: Any, dtype: Any) -> None:
     """Raise a ValueError or TypeError that names an option of `ADMM_Slim.train` that is none."""
-    if whole(num_iter, "num_iter") < 1:
-        raise ValueError(f"num_iter must be at least 1, got {num_iter!r}")
+    whole(num_iter, "num_iter", 1)
     if solver not in _SOLVERS:
         raise ValueError(f"solver must be one of {', '.join(_SOLVERS)}, got {solver!r}")
     if tol is not None:
-        number(tol, "tol")
-    if not number(relaxation, "relaxation") < 2:
+        positive(tol, "tol")
+    if not positive(relaxation, "relaxation") < 2:
         raise ValueError(f"relaxation must be below 2, got {relaxation!r}")
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype!r}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyrec import losses
+from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import (
     Callback,
     Logs,
@@ -24,9 +25,7 @@ from pyrec.callbacks import (
 from pyrec.files import StrPath
 from pyrec.models.autoencoders import VAE
 from pyrec.models.base import as_rows
-from pyrec.models.torch_trainer import number
 from pyrec.nets import StandardVAE_net
-from pyrec.training import count
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -105,15 +104,14 @@ class StandardVAE(VAE):
         layers = (original_dim, intermediate_dim, latent_dim, drop_encoder, drop_decoder)
         super().__init__(StandardVAE_net(*layers, seed=seed or 0))
         for name, value in (("n_users", n_users), ("batch_size", batch_size), ("k", k)):
-            if count(value, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            whole(value, name, 1)
         self.n_users, self.original_dim = n_users, original_dim
         self.intermediate_dim, self.latent_dim = intermediate_dim, latent_dim
-        self.n_epochs, self.batch_size = count(n_epochs, "n_epochs"), batch_size
+        self.n_epochs, self.batch_size = whole(n_epochs, "n_epochs"), batch_size
         self.k, self.verbose = k, verbose
         self.drop_encoder, self.drop_decoder = drop_encoder, drop_decoder
-        self.beta = number(beta, "beta")
-        self.annealing, self.anneal_cap = bool(annealing), number(anneal_cap, "anneal_cap")
+        self.beta = at_least_zero(beta, "beta")
+        self.annealing, self.anneal_cap = bool(annealing), at_least_zero(anneal_cap, "anneal_cap")
         self.seed = seed
         self.save_path = None if save_path is None else os.fspath(save_path)
         self.anneal_steps = 0

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pyrec import nets
+from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import Callback
 from pyrec.files import StrPath
 from pyrec.models import networks, storage
 from pyrec.models.base import RecSysModel
-from pyrec.training import PRECISIONS, count
+from pyrec.training import PRECISIONS
 
-__all__ = ["TorchNNTrainer", "number"]
+__all__ = ["TorchNNTrainer"]
 
 
 class TorchNNTrainer(RecSysModel):
@@ -73,8 +74,8 @@ class TorchNNTrainer(RecSysModel):
                 "the network must have float32 parameters, got "
                 f"{', '.join(map(str, types)) or 'none'}; precision='bf16' is for products alone"
             )
-        self.learning_rate = number(learning_rate, "learning_rate")
-        self.weight_decay = number(weight_decay, "weight_decay")
+        self.learning_rate = at_least_zero(learning_rate, "learning_rate")
+        self.weight_decay = at_least_zero(weight_decay, "weight_decay")
         self.network = net
         self.optimizer = torch.optim.Adam(
             net.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
@@ -136,7 +137,7 @@ class TorchNNTrainer(RecSysModel):
             The number of epochs trained, where a loop of your own did it; by default `epoch`.
         """
         if cur_epoch is not None:
-            self.epoch = count(cur_epoch, "cur_epoch")
+            self.epoch = whole(cur_epoch, "cur_epoch")
         storage.save_model(self, filepath)
 
     def load_model(self, filepath: StrPath) -> dict[str, Any]:
@@ -259,14 +260,6 @@ class TorchNNTrainer(RecSysModel):
         ]
 
 
-def number(value: float, name: str) -> float:
-    """Return `value` as a float of at least 0, or raise a ValueError that names it."""
-    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not real or not 0 <= value < math.inf:
-        raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
-    return float(value)
-
-
 def _arguments(model_class: type[TorchNNTrainer]) -> tuple[str | None, list[str]]:
     """The names of a constructor's parameters: of the network, if it takes one, and of the others."""
     names = list(inspect.signature(model_class).parameters)
@@ -276,11 +269,11 @@ def _arguments(model_class: type[TorchNNTrainer]) -> tuple[str | None, list[str]
 
 def _check_progress(progress: dict[str, Any]) -> None:
     """Raise a ValueError unless it is what `TorchNNTrainer.progress` returns."""
-    count(progress["epoch"], "epoch")
-    count(progress["gradient_updates"], "gradient_updates")
-    number(progress["learning_rate"], "learning_rate")
+    whole(progress["epoch"], "epoch")
+    whole(progress["gradient_updates"], "gradient_updates")
+    at_least_zero(progress["learning_rate"], "learning_rate")
     if progress["seed"] is not None:
-        count(progress["seed"], "seed")
+        whole(progress["seed"], "seed")
     if progress["precision"] not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}")
     if not isinstance(progress["history"], dict):

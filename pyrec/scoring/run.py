@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from pyrec.arguments import whole
 from pyrec.data import Interactions
 from pyrec.files import StrPath
 from pyrec.machine import parse_bytes, peak_memory
@@ -193,8 +194,8 @@ def score(
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}")
     if engine == "local" and (address is not None or workers is not None):
         raise ValueError("address and workers go with engine='ray'")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
+    if workers is not None:
+        whole(workers, "workers", 1)
     limit = parse_bytes(memory, "memory")
     first, step = _parse_shard(shard)
     path = model if isinstance(model, (str, os.PathLike)) else None
@@ -221,22 +222,22 @@ def score(
     parts = [Part(i, part, folder / f"part-{i:05d}.parquet") for i, part in enumerate(found)]
     mine = parts[first::step]
     reports = _finished(folder, mine, run)
-    todo = [part for part in mine if part.number not in reports]
+    unfinished = [part for part in mine if part.number not in reports]
     _remove_leftovers(folder, mine)
 
     def work(progress: Callable[[int], object]) -> tuple[list[FragmentReport], int]:
-        if not todo:
+        if not unfinished:
             return [], 0
         if engine == "local":
             # All users of the run decide, so that a resumed one does as the first.
             scorer.pack(sum(part.users.n_rows for part in parts), mapped=path is not None)
-            return score_parts(scorer, todo, run, limit, progress), 0
+            return score_parts(scorer, unfinished, run, limit, progress), 0
         from pyrec.scoring.ray_engine import Task, model_file, score_with_ray
 
         with model_file(scorer.model, path, folder, shard) as file:
             task = Task(str(file), digest, {"k": k, **options}, run, limit)
             try:
-                return score_with_ray(task, todo, progress, address=address, workers=workers)
+                return score_with_ray(task, unfinished, progress, address=address, workers=workers)
             finally:
                 packed_file(digest, precision).unlink(missing_ok=True)
 
@@ -244,7 +245,7 @@ def score(
     total = sum(part.users.n_rows for part in mine)
     new, peak = _with_bar(work, total, done, verbose)
     _remove_leftovers(folder, mine)
-    reports.update(zip((part.number for part in todo), new, strict=True))
+    reports.update(zip((part.number for part in unfinished), new, strict=True))
     present = set(folder.names("part-*.parquet"))
     missing = tuple(str(p.place) for p in parts if p.place.name not in present)
     if not missing and folder.is_local:
@@ -258,8 +259,8 @@ def score(
         unknown_items=sum(r.unknown_items for r in reports.values()),
         users_without_history=sum(r.users_without_history for r in reports.values()),
         files=tuple(str(part.place) for part in mine),
-        written=len(todo),
-        skipped=len(mine) - len(todo),
+        written=len(unfinished),
+        skipped=len(mine) - len(unfinished),
         missing=missing,
         seconds=seconds,
         users_per_second=sum(report.users for report in new) / seconds,

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from pyrec.arguments import whole
 from pyrec.data import Histories, Interactions
 from pyrec.data.csr import offsets_of
 from pyrec.data.parquet import id_array
@@ -86,8 +87,7 @@ class Scorer:
     ) -> None:
         if model.n_items is None:
             raise ValueError(f"{type(model).__name__} cannot recommend before it is trained")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
+        whole(k, "k", 1)
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         model.check_precision(precision)
