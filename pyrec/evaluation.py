@@ -159,8 +159,10 @@ class ValidFunc:
         return f"ValidFunc(fun={_name(self.func)!r}, params={self.params or None})"
 
 
-def pairs(model: RecSysModel, test_loader: Any) -> Iterator[tuple[sp.csr_array, sp.csr_array]]:
+def pairs(model: RecSysModel, test_loader: Any) -> Iterator[tuple[Any, sp.csr_array]]:
     """Yield the checked pairs (tr, te) of what `evaluate` takes, in the model's items.
+
+    Of each pair, tr is what the model makes of histories: CSR, or `Histories` where order counts.
 
     Raises
     ------
@@ -181,8 +183,11 @@ def pairs(model: RecSysModel, test_loader: Any) -> Iterator[tuple[sp.csr_array, 
             )
         if batch[1] is None:
             raise ValueError("test_loader has no held-out items: te is None")
-        tr, te = (model.aligned(x)[0] if isinstance(x, Interactions) else x for x in batch)
-        tr, te = as_csr(tr, name="tr"), as_csr(te, model.n_items, name="te")
+        tr = model.histories(batch[0], "tr")
+        te = batch[1]
+        te = as_csr(
+            model.aligned(te)[0] if isinstance(te, Interactions) else te, model.n_items, "te"
+        )
         if tr.shape[0] != te.shape[0]:
             raise ValueError(
                 f"te must have a row a row of tr, {tr.shape[0]:,}, got {te.shape[0]:,}"
@@ -212,7 +217,7 @@ def _ranks(
     model: RecSysModel, tr: sp.csr_array, te: sp.csr_array, r: int, seed: int, first_row: int
 ) -> NDArray[np.int64]:
     """Rank from 0 of each held-out item of the block among its random items; -1: never found."""
-    scores = model.scores(tr)
+    scores, tr = model.scores(tr), as_csr(tr, name="tr")
     ranks = np.empty(te.nnz, dtype=np.int64)
     for u in range(tr.shape[0]):
         begin, end = te.indptr[u], te.indptr[u + 1]

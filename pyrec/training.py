@@ -6,6 +6,7 @@ life: a resumed training ends with the same bits, and two trainings of 5 epochs 
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -28,7 +29,7 @@ from pyrec.models.base import RecSysModel, as_rows, gives_batches
 if TYPE_CHECKING:
     from pyrec.models.autoencoders import AETrainer
 
-__all__ = ["EVALUATE", "PRECISIONS", "run", "run_epoch"]
+__all__ = ["EVALUATE", "PRECISIONS", "check_repeats", "run", "run_epoch", "training_data"]
 
 EVALUATE = ValidFunc(evaluation.evaluate)
 PRECISIONS = ("fp32", "bf16")
@@ -70,7 +71,7 @@ def run(
     # Whatever can be wrong is found before anything of the model is changed.
     model.check_optimizer()
     num_epochs, seed = whole(num_epochs, "num_epochs"), check_seed(seed)
-    loader, catalogue = _training_data(model, train_data, batch_size, seed)
+    loader, catalogue = model.training_data(train_data, batch_size, seed)
     validation = _validation(catalogue, *valid)
     place = None if device is None else _device(device)
     if precision not in (None, *PRECISIONS):
@@ -189,11 +190,11 @@ def _finish(model: AETrainer) -> None:
     tensors.release()
 
 
-def _training_data(
+def training_data(
     model: AETrainer, train_data: Any, batch_size: int, seed: int
 ) -> tuple[Iterable[Any], RecSysModel]:
-    """The batches to train on, and a stand-in that knows their catalogue."""
-    catalogue = RecSysModel()
+    """The batches to train on, and a stand-in for the model that knows their catalogue."""
+    catalogue = copy.copy(model)
     if not gives_batches(train_data):
         x = as_rows(train_data, name="train_data")
         model.check_values(x, "train_data")
@@ -203,7 +204,7 @@ def _training_data(
             raise ValueError("train_data holds no interactions: every row is empty")
         x = x if len(filled) == x.shape[0] else x[filled]
         return model.batches(x, batch_size, shuffle=True, seed=seed), catalogue
-    _check_repeats(train_data, "train_data")
+    check_repeats(train_data, "train_data")
     x = as_rows(getattr(train_data, "sparse_data_tr", train_data), name="train_data")
     model.check_values(x, "train_data")
     targets = getattr(train_data, "sparse_data_te", None)
@@ -229,7 +230,7 @@ def _validation(
         raise TypeError(f"valid_func must be a ValidFunc, got {func!r}")
     if getattr(func, "func", func) in (evaluation.evaluate, evaluation.one_plus_random):
         kernels.parse_metric(metric)  # a function of the user's own may have other metrics
-    _check_repeats(data, "valid_data")
+    check_repeats(data, "valid_data")
     try:
         held_out = sum(te.nnz for _, te in evaluation.pairs(catalogue, data))
     except (TypeError, ValueError) as error:
@@ -239,7 +240,8 @@ def _validation(
     return Validation(data, metric, func)
 
 
-def _check_repeats(batches: Any, name: str) -> None:
+def check_repeats(batches: Any, name: str) -> None:
+    """Raise a TypeError for batches that come once only."""
     if isinstance(batches, Iterator):
         raise TypeError(
             f"{name} must give its batches again in every epoch, as a sampler or a list does, got "

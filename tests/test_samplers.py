@@ -155,12 +155,12 @@ class TestMemory:
     def test_a_loop_needs_two_batches_of_memory(self, x, monkeypatch, batch_size, height):
         taken = []
 
-        class Counted(samplers._Buffer):
+        class Counted(samplers.rows._Buffer):
             def __init__(self, shape):
                 super().__init__(shape)
                 taken.append(self._memory)
 
-        monkeypatch.setattr(samplers, "_Buffer", Counted)
+        monkeypatch.setattr(samplers.rows, "_Buffer", Counted)
         for pair in DataSampler(x, x, batch_size):
             for batch in pair:
                 assert any(np.shares_memory(batch.numpy(), memory) for memory in taken)

@@ -35,6 +35,8 @@ class Histories:
     offsets : (n + 1,) int64
     items : (offsets[-1],) int32
     n_items : int
+    shape : (int, int)
+        (n, n_items), as of the matrix that `to_csr` gives.
     """
 
     __slots__ = ("items", "n_items", "offsets")
@@ -77,6 +79,11 @@ class Histories:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, n_items)."""
+        return len(self), self.n_items
 
     @overload
     def __getitem__(self, rows: int) -> NDArray[np.int32]: ...

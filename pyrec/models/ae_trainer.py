@@ -238,7 +238,7 @@ class AETrainer(TorchNNTrainer):
             (n, n_items) scores, dense: keep n small; then what else the network returns: mean and
             log-variance of the latents, (n, latent) each, of variational ones.
         """
-        histories = self._histories(x)
+        histories = self.histories(x)
         step = RecSysModel._block_rows(self)
         parts = []
         for begin in range(0, max(1, histories.shape[0]), step):
@@ -278,11 +278,24 @@ class AETrainer(TorchNNTrainer):
         vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
         return kernels.topk_factors(vectors[numbers], vectors, k, self._each_itself(numbers))
 
+    def training_data(
+        self, train_data: Any, batch_size: int, seed: int
+    ) -> tuple[Iterable[Any], RecSysModel]:
+        """Return the batches to train on, and a copy of the model that knows their catalogue.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Data that is empty, or fits neither the network nor the likelihood; the model stays as
+            it was.
+        """
+        return training.training_data(self, train_data, batch_size, seed)
+
     def batches(
         self, x: Any, batch_size: int, *, shuffle: bool = False, seed: int = 0, name: str = "x"
     ) -> DataSampler:
         """Return a sampler of histories, in the layout that the network is quickest with."""
-        rows = self._histories(x, name)
+        rows = self.histories(x, name)
         self.check_values(rows, name)
         # A network of another make may do with a batch what only a dense tensor can.
         layout = "csr" if self._takes_csr() else "dense"
@@ -312,11 +325,11 @@ class AETrainer(TorchNNTrainer):
     def _block_rows(self) -> int:
         return _ROWS if hasattr(self.network, "factored") else super()._block_rows()
 
-    def _histories(self, x: Any, name: str = "x") -> sp.csr_array:
+    def histories(self, x: Any, name: str = "x") -> Any:
         # A network knows its items before it is trained.
         if self.n_items is None:
             return as_rows(x, self._network_items(), name)
-        return super()._histories(x, name)
+        return super().histories(x, name)
 
     def _network_items(self) -> int | None:
         """How many items the network takes; None when it does not say."""

@@ -123,13 +123,14 @@ class RecSysModel:
         self._require_trained()
         if condition is not None:
             raise ValueError(f"{type(self).__name__} takes no condition")
-        histories = self._histories(x)
+        histories = self.histories(x)
         n = histories.shape[0]
         parts = []
         for rows in self._blocks(n):
             block = histories if rows == slice(0, n) else histories[rows]
             lists = _rows_of(allow, rows, n, "allow"), _rows_of(deny, rows, n, "deny")
-            parts.append(self._topk(block, k, block if remove_seen else None, *lists))
+            seen = block.to_csr() if isinstance(block, Histories) else block
+            parts.append(self._topk(block, k, seen if remove_seen else None, *lists))
         return (
             parts[0]
             if len(parts) == 1
@@ -202,7 +203,8 @@ class RecSysModel:
             )
         return data.align(ids)
 
-    def _histories(self, x: Any, name: str = "x") -> sp.csr_array:
+    def histories(self, x: Any, name: str = "x") -> Any:
+        """Return `x` in the model's items: CSR, or `Histories` of a model to which order counts."""
         return as_rows(self.aligned(x)[0] if isinstance(x, Interactions) else x, self.n_items, name)
 
     def _item_numbers(self, items: ArrayLike, ndim: int = 1) -> NDArray[np.int64]:

@@ -101,9 +101,9 @@ class LinearModel(RecSysModel):
         """
         self._require_trained()
         if test_tr is None:
-            histories = hidden = self._histories(ids_te_users, "ids_te_users")
+            histories = hidden = self.histories(ids_te_users, "ids_te_users")
         else:
-            hidden = self._histories(test_tr, "test_tr")
+            hidden = self.histories(test_tr, "test_tr")
             histories = hidden if ids_te_users is None else self._training_rows(ids_te_users)
         if histories.shape[0] != hidden.shape[0]:
             raise ValueError(
@@ -120,7 +120,7 @@ class LinearModel(RecSysModel):
         kernel = (
             kernels.scores_sparse_weights if is_sparse(weights) else kernels.scores_dense_weights
         )
-        return kernel(self._histories(x), weights, offset=self.offset)
+        return kernel(self.histories(x), weights, offset=self.offset)
 
     def pack(
         self,
@@ -198,7 +198,7 @@ class LinearModel(RecSysModel):
             sum to the score of item j.
         """
         self._require_trained()
-        histories = self._histories(x)
+        histories = self.histories(x)
         asked = np.asarray(items)
         valid = self._item_numbers(np.where(asked < 0, 0, asked), ndim=2)
         if len(asked) != histories.shape[0]:

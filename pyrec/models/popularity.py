@@ -30,7 +30,7 @@ class Popularity(RecSysModel):
 
     def predict(self, x: Any, remove_train: bool = True) -> tuple[NDArray[np.float32]]:
         """Return the counts for every history of `x`, -inf on its own items when `remove_train`."""
-        histories = self._histories(x)
+        histories = self.histories(x)
         scores = self.scores(histories)
         if remove_train:
             scores[histories.nonzero()] = -np.inf
@@ -40,7 +40,7 @@ class Popularity(RecSysModel):
         """Return the (n, n_items) float32 scores: the same row n times."""
         self._require_trained()
         assert self.item_counts is not None
-        return np.tile(self.item_counts.astype(np.float32), (self._histories(x).shape[0], 1))
+        return np.tile(self.item_counts.astype(np.float32), (self.histories(x).shape[0], 1))
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         return {}, {}
