@@ -34,7 +34,7 @@ def scipy(x, order):
 @pytest.mark.benchmark(group="sampling 50,000 users, dense")
 @pytest.mark.parametrize("way", ["pyrec", "scipy"])
 def test_dense(measured, x, way):
-    order = kernels.shuffled_rows(x.shape[0], 0, 0)
+    order = kernels.permuted(0, x.shape[0], x.shape[0], 0, 0)
     sampler = DataSampler(x, batch_size=ROWS)
 
     def pyrec():
@@ -48,7 +48,7 @@ def test_dense(measured, x, way):
 @pytest.mark.benchmark(group="sampling 50,000 users, CSR with dropout")
 @pytest.mark.parametrize("way", ["pyrec", "scipy_torch"])
 def test_sparse(measured, x, way):
-    order = kernels.shuffled_rows(x.shape[0], 0, 0)
+    order = kernels.permuted(0, x.shape[0], x.shape[0], 0, 0)
     sampler = DataSampler(x, batch_size=ROWS, layout="csr")
 
     def pyrec():

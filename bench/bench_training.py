@@ -24,7 +24,7 @@ RECBOLE = os.environ.get("RECBOLE_PYTHON")
 @pytest.fixture(scope="module")
 def batches():
     x = simulated("20M")
-    order = kernels.shuffled_rows(x.shape[0], 0, 0)
+    order = kernels.permuted(0, x.shape[0], x.shape[0], 0, 0)
     return [x[order[b * ROWS : (b + 1) * ROWS]] for b in range(STEPS + 2)]
 
 

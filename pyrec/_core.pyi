@@ -12,6 +12,9 @@ F64: TypeAlias = NDArray[np.float64]
 I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]
 U8: TypeAlias = NDArray[np.uint8]
+Bools: TypeAlias = NDArray[np.bool_]
+# indptr, indices and values of a matrix.
+CsrParts: TypeAlias = tuple[I64, I32, F32]
 # All of one call are of one type.
 Floats: TypeAlias = NDArray[Any]
 # float32, float64, or the bits of bfloat16 as uint16; results are then float32.
@@ -188,7 +191,7 @@ def multinomial_backward(
 def multinomial_in_place(
     logits: Logits, target: Target, mask: U8 | None, scale: float, loss: Floats, n_threads: int
 ) -> None: ...
-def shuffled_rows(seed: int, epoch: int, out: I64) -> None: ...
+def permuted(n: int, seed: int, epoch: int, first: int, out: I64, n_threads: int) -> None: ...
 
 class Rows:
     def __init__(self, indptr: I64, indices: I32, values: F32, n_cols: int) -> None: ...
@@ -200,3 +203,61 @@ class Rows:
 
 def count_nonzeros(x: Floats, counts: I64, n_threads: int) -> None: ...
 def take_nonzeros(x: Floats, indptr: I64, indices: I32, values: Floats, n_threads: int) -> None: ...
+
+class ConditionedRows:
+    def __init__(
+        self,
+        x: CsrParts,
+        targets: CsrParts | None,
+        item_conditions: CsrParts,
+        n_items: int,
+        n_conditions: int,
+    ) -> None: ...
+    def count(self, n_threads: int) -> None: ...
+    def n_examples(self) -> int: ...
+    def n_alone(self) -> int: ...
+    def counts(self) -> I64: ...
+    def examples(self, numbers: I64, rows: I64, conditions: I32, n_threads: int) -> None: ...
+    def inputs(
+        self, rows: I64, conditions: I32, indptr: I64, indices: I32, values: F32, n_threads: int
+    ) -> None: ...
+    def target_offsets(self, rows: I64, conditions: I32, indptr: I64, n_threads: int) -> int: ...
+    def targets(
+        self, rows: I64, conditions: I32, indptr: I64, indices: I32, values: F32, n_threads: int
+    ) -> None: ...
+    def balanced(self, n_each: int, seed: int, epoch: int, out: I64) -> None: ...
+
+def negatives(
+    indptr: I64,
+    indices: I32,
+    share: float,
+    seed: int,
+    step: int,
+    with_observed: bool,
+    out: Bools,
+    n_threads: int,
+) -> None: ...
+def count_windows(
+    offsets: I64,
+    items: I32,
+    n_items: int,
+    users: I64,
+    first: I64,
+    k: int,
+    sizes: I64,
+    n_threads: int,
+) -> None: ...
+def take_windows(
+    offsets: I64,
+    items: I32,
+    n_items: int,
+    users: I64,
+    first: I64,
+    k: int,
+    weighted: bool,
+    indptr: I64,
+    inputs: I32,
+    indices: I32,
+    values: F32,
+    n_threads: int,
+) -> None: ...

@@ -109,3 +109,26 @@ def multinomial_nll(logits, target, mask=None):
     # Items without targets take part in the normalisation alone; -inf times 0 is no number.
     normaliser = torch.logsumexp(logits, 1, keepdim=True)
     return torch.where(target != 0, target * (normaliser - logits), 0).sum(1)
+
+
+def conditioned_examples(x, items, te=None):
+    """All (row, condition) of dense matrices: -1 first by row, then by row and condition."""
+    te = x if te is None else te
+    rows = range(len(x))
+    alone = [(r, -1) for r in rows if x[r].any() and te[r].any()]
+    known = [(items[x[r] != 0] != 0).any(0) & (items[te[r] != 0] != 0).any(0) for r in rows]
+    return alone + [(r, c) for r in rows for c in np.flatnonzero(known[r])]
+
+
+def conditioned_input(x, row, condition, n_conditions):
+    return np.append(x[row], np.arange(n_conditions) == condition)
+
+
+def conditioned_target(te, items, row, condition):
+    return te[row] if condition < 0 else te[row] * (items[:, condition] != 0)
+
+
+def windows(sequence, k=None):
+    """What follows each item but the last: sets of the next k items, or of all the rest."""
+    last = len(sequence) if k is None else k
+    return [sorted(set(sequence[t + 1 : t + 1 + last])) for t in range(len(sequence) - 1)]

@@ -18,4 +18,14 @@ PYREC_INLINE std::uint64_t draw(std::uint64_t seed, std::uint64_t epoch, std::ui
     return mix(mix(mix(seed + golden) + epoch * golden) + index * golden);
 }
 
+// A number in 0..n-1 of 64 random bits (Lemire 2019); n / 2^64 is its bias.
+PYREC_INLINE std::uint64_t below(std::uint64_t bits, std::uint64_t n) {
+    // In two halves, which every compiler knows; n is below 2^63.
+    const std::uint64_t low = (bits & 0xFFFFFFFFull) * (n & 0xFFFFFFFFull) >> 32;
+    const std::uint64_t middle = (bits >> 32) * (n & 0xFFFFFFFFull);
+    const std::uint64_t other = (bits & 0xFFFFFFFFull) * (n >> 32);
+    const std::uint64_t carry = (low + (middle & 0xFFFFFFFFull) + (other & 0xFFFFFFFFull)) >> 32;
+    return (bits >> 32) * (n >> 32) + (middle >> 32) + (other >> 32) + carry;
+}
+
 }  // namespace pyrec

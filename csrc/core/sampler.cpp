@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
-#include <utility>
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -11,7 +9,6 @@
 
 #include "core/isa.h"
 #include "core/parallel.h"
-#include "core/random.h"
 
 namespace pyrec {
 namespace {
@@ -57,14 +54,6 @@ PYREC_CLONES std::int64_t count_leaf(const float* x, std::int64_t n) { return co
 std::int64_t count_leaf(const double* x, std::int64_t n) { return count(x, n); }
 
 }  // namespace
-
-void shuffled_rows(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, Vector<std::int64_t> out) {
-    std::vector<std::pair<std::uint64_t, std::int64_t>> keys(static_cast<std::size_t>(n));
-    for (std::int64_t u = 0; u < n; ++u)
-        keys[static_cast<std::size_t>(u)] = {draw(seed, epoch, static_cast<std::uint64_t>(u)), u};
-    std::sort(keys.begin(), keys.end());  // by the draw, then by the row: never a tie
-    for (std::int64_t u = 0; u < n; ++u) out[u] = keys[static_cast<std::size_t>(u)].second;
-}
 
 void take_rows(const Csr& x, Vector<const std::int64_t> numbers, Vector<const std::int64_t> indptr,
                Vector<std::int32_t> items, Vector<float> values, int n_threads) {

@@ -1,12 +1,7 @@
 #pragma once
-#include <vector>
-
 #include "core/view.h"
 
 namespace pyrec {
-
-// A permutation of 0..n-1 that depends on n, seed and epoch only: rows in the order of their draws.
-void shuffled_rows(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, Vector<std::int64_t> out);
 
 // A CSR batch of the rows `numbers` of x, in that order; indptr (numbers.size + 1) is given, and
 // items and values have room for indptr's last entry. A row's entries move as they are.

@@ -1,3 +1,4 @@
+#include "core/permutation.h"
 #include "core/sampler.h"
 #include "python/bindings.h"
 
@@ -6,10 +7,15 @@ namespace {
 
 using namespace py::literals;
 
-void bind_shuffled_rows(std::uint64_t seed, std::uint64_t epoch, const py::array& out) {
+void bind_permuted(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
+                   const py::array& out, int n_threads) {
     const auto o = vector<std::int64_t>(out, "out");
+    if (first < 0 || first + o.size > n)
+        fail("first must leave room for " + std::to_string(o.size) + " places of " + std::to_string(n) +
+             ", got " + std::to_string(first));
+    threads(n_threads);
     py::gil_scoped_release nogil;
-    shuffled_rows(o.size, seed, epoch, o);
+    permuted(n, seed, epoch, first, o, n_threads);
 }
 
 // A CSR matrix that was checked once, and the arrays that it borrows.
@@ -105,7 +111,7 @@ template <class T> void bind_nonzeros(py::module_& m) {
 }  // namespace
 
 void bind_samplers(py::module_& m) {
-    m.def("shuffled_rows", &bind_shuffled_rows, "seed"_a, "epoch"_a, "out"_a);
+    m.def("permuted", &bind_permuted, "n"_a, "seed"_a, "epoch"_a, "first"_a, "out"_a, "n_threads"_a);
     py::class_<Rows>(m, "Rows")
         .def(py::init<const py::array&, const py::array&, const py::array&, std::int64_t>(), "indptr"_a,
              "indices"_a, "values"_a, "n_cols"_a)

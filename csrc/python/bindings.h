@@ -10,7 +10,8 @@ namespace pyrec {
 void bind_solvers(py::module_& m);   // gram, spd_inverse, ease_weights
 void bind_rankings(py::module_& m);  // the forms of topk, ranking
 void bind_networks(py::module_& m);  // sparse_linear, multinomial
-void bind_samplers(py::module_& m);  // rows in the order of an epoch, dense rows to sparse ones
+void bind_samplers(py::module_& m);  // permutations, rows of a batch, dense rows to sparse ones
+void bind_examples(py::module_& m);  // conditioned examples, negatives, windows of sequences
 
 inline int threads(int n_threads) {
     require(n_threads >= 1, "n_threads must be at least 1, got " + std::to_string(n_threads));

@@ -22,4 +22,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     pyrec::bind_rankings(m);
     pyrec::bind_networks(m);
     pyrec::bind_samplers(m);
+    pyrec::bind_examples(m);
 }

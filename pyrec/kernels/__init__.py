@@ -15,7 +15,8 @@ from pyrec.kernels.arrays import (
     scores_sparse_weights,
     spd_inverse,
 )
-from pyrec.kernels.batches import RowSampler, nonzeros, shuffled_rows
+from pyrec.kernels.batches import RowSampler, nonzeros, permuted
+from pyrec.kernels.examples import ConditionedRows, negatives, windows
 from pyrec.kernels.packed import PackedWeights, pack_weights
 from pyrec.kernels.selection import (
     METRICS,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METRICS",
+    "ConditionedRows",
     "PackedWeights",
     "Recommendations",
     "RowSampler",
@@ -43,18 +45,20 @@ __all__ = [
     "gram",
     "multinomial_nll",
     "n_threads",
+    "negatives",
     "nonzeros",
     "pack_weights",
     "parse_metric",
+    "permuted",
     "ranking",
     "scores_dense_weights",
     "scores_sparse_weights",
-    "shuffled_rows",
     "spd_inverse",
     "topk",
     "topk_dense_weights",
     "topk_factors",
     "topk_sparse_weights",
+    "windows",
 ]
 
 

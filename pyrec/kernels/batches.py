@@ -15,7 +15,7 @@ from pyrec.kernels.threads import n_threads as resolve_threads
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["RowSampler", "nonzeros", "shuffled_rows"]
+__all__ = ["RowSampler", "nonzeros", "permuted"]
 
 
 class RowSampler:
@@ -51,10 +51,16 @@ class RowSampler:
         self._rows.take_dense(wanted, out, resolve_threads(n_threads))
 
 
-def shuffled_rows(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return a permutation of 0..n-1 that depends on the three arguments only, on any machine."""
-    out = np.empty(n, np.int64)
-    _core.shuffled_rows(seed, epoch, out)
+def permuted(
+    first: int, last: int, n: int, seed: int, epoch: int, *, n_threads: int | None = None
+) -> NDArray[np.int64]:
+    """Return the places ``first..last - 1`` of a permutation of ``0..n - 1``.
+
+    It depends on n, seed and epoch only, on any machine, and nothing is kept of it: each place is
+    computed by itself.
+    """
+    out = np.empty(last - first, np.int64)
+    _core.permuted(n, seed, epoch, first, out, resolve_threads(n_threads))
     return out
 
 

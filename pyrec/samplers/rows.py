@@ -127,15 +127,18 @@ class DataSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch | None]]:
         """Start a pass: an iterator over pairs (tr, te) of batches."""
-        n = self.sparse_data_tr.shape[0]
         epoch, self.epoch = self.epoch, self.epoch + 1
-        order = kernels.shuffled_rows(n, self.seed, epoch) if self.shuffle else np.arange(n)
-        return self._batches(order)
+        return self._batches(epoch)
 
-    def _batches(self, order: NDArray[np.int64]) -> Iterator[tuple[Batch, Batch | None]]:
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         tr, te = self._reader(self._tr), None if self._te is None else self._reader(self._te)
-        for begin in range(0, len(order), self.batch_size):
-            rows = order[begin : begin + self.batch_size]
+        n = self.sparse_data_tr.shape[0]
+        for begin in range(0, n, self.batch_size):
+            end = min(begin + self.batch_size, n)
+            if self.shuffle:
+                rows = kernels.permuted(begin, end, n, self.seed, epoch)
+            else:
+                rows = np.arange(begin, end)
             # No name here may hold a batch: its memory would never be free.
             yield tr.read(rows), None if te is None else te.read(rows)
 
