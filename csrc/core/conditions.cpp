@@ -5,6 +5,7 @@
 #include <mutex>
 #include <vector>
 
+#include "core/isa.h"
 #include "core/parallel.h"
 #include "core/random.h"
 
@@ -33,6 +34,12 @@ class Known {
 
   private:
     void fill(const Csr& x, std::int64_t row, std::vector<std::uint64_t>& words) const {
+        if (e_.masks.size != 0) {
+            std::uint64_t word = 0;
+            for (std::int64_t q = x.indptr[row]; q < x.indptr[row + 1]; ++q) word |= e_.masks[x.indices[q]];
+            words[0] = word;
+            return;
+        }
         std::fill(words.begin(), words.end(), 0);
         for (std::int64_t q = x.indptr[row]; q < x.indptr[row + 1]; ++q) {
             const std::int32_t item = x.indices[q];
@@ -47,23 +54,26 @@ class Known {
     std::vector<std::uint64_t> words_, others_;
 };
 
-bool has(const Csr& items, std::int32_t item, std::int32_t condition) {
-    // An item has few conditions.
-    for (std::int64_t p = items.indptr[item]; p < items.indptr[item + 1]; ++p)
-        if (items.indices[p] == condition) return true;
-    return false;
-}
-
-// Calls body(q) for each entry of the targets of a row that has the condition.
-template <class Body>
-void each_target(const Examples& e, std::int64_t row, std::int32_t condition, const Body& body) {
-    for (std::int64_t q = e.targets.indptr[row]; q < e.targets.indptr[row + 1]; ++q)
-        if (condition < 0 || has(e.items, e.targets.indices[q], condition)) body(q);
+// 1 where an item has a condition; which one has cannot be foreseen, so there are no branches on it.
+PYREC_INLINE std::int64_t has(const Examples& e, std::int32_t item, std::int32_t condition) {
+    if (e.masks.size != 0) return static_cast<std::int64_t>(e.masks[item] >> condition & 1);
+    std::int64_t found = 0;
+    for (std::int64_t p = e.items.indptr[item]; p < e.items.indptr[item + 1]; ++p)
+        found |= e.items.indices[p] == condition;
+    return found;
 }
 
 bool is_empty(const Csr& x, std::int64_t row) { return x.indptr[row] == x.indptr[row + 1]; }
 
 }  // namespace
+
+void condition_masks(const Csr& items, Vector<std::uint64_t> masks) {
+    for (std::int64_t item = 0; item < items.rows; ++item) {
+        masks[item] = 0;
+        for (std::int64_t p = items.indptr[item]; p < items.indptr[item + 1]; ++p)
+            masks[item] |= std::uint64_t{1} << items.indices[p];
+    }
+}
 
 void count_examples(const Examples& e, Vector<std::int64_t> alone, Vector<std::int64_t> paired,
                     Vector<std::int64_t> conditions, int n_threads) {
@@ -129,8 +139,11 @@ void count_targets(const Examples& e, Vector<const std::int64_t> rows, Vector<co
                    Vector<std::int64_t> sizes, int n_threads) {
     parallel_for(rows.size, kExamples, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t b = begin; b < end; ++b) {
-            std::int64_t size = 0;
-            each_target(e, rows[b], conditions[b], [&](std::int64_t) { ++size; });
+            const std::int64_t first = e.targets.indptr[rows[b]], last = e.targets.indptr[rows[b] + 1];
+            std::int64_t size = conditions[b] < 0 ? last - first : 0;
+            if (conditions[b] >= 0)
+                for (std::int64_t q = first; q < last; ++q)
+                    size += has(e, e.targets.indices[q], conditions[b]);
             sizes[b] = size;
         }
     });
@@ -141,12 +154,14 @@ void conditioned_targets(const Examples& e, Vector<const std::int64_t> rows,
                          Vector<std::int32_t> indices, Vector<float> values, int n_threads) {
     parallel_for(rows.size, kExamples, n_threads, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t b = begin; b < end; ++b) {
+            const std::int64_t first = e.targets.indptr[rows[b]], last = e.targets.indptr[rows[b] + 1];
+            // Borrowed arrays may have changed since they were counted: never beyond the row's end.
             std::int64_t to = indptr[b];
-            each_target(e, rows[b], conditions[b], [&](std::int64_t q) {
-                if (to == indptr[b + 1]) return;  // borrowed arrays may have changed since they were counted
+            for (std::int64_t q = first; q < last && to < indptr[b + 1]; ++q) {
                 indices[to] = e.targets.indices[q];
-                values[to++] = e.targets.values[q];
-            });
+                values[to] = e.targets.values[q];
+                to += conditions[b] < 0 ? 1 : has(e, e.targets.indices[q], conditions[b]);
+            }
         }
     });
 }

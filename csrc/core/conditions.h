@@ -13,11 +13,15 @@ struct Examples {
     Csr x, targets;                            // as many rows
     Csr items;                                 // items x conditions; its values are not read
     Vector<const std::int64_t> alone, paired;  // by row: how many examples come before, of each kind
+    Vector<const std::uint64_t> masks;         // of up to 64 conditions: a bit each, an item a word
     bool same_targets;
 
     std::int64_t n_alone() const { return alone[x.rows]; }
     std::int64_t size() const { return alone[x.rows] + paired[x.rows]; }
 };
+
+// The conditions of each item as bits, for `masks`.
+void condition_masks(const Csr& items, Vector<std::uint64_t> masks);
 
 // What `alone` and `paired` are sums of, a row each, and how many rows know each condition. Of
 // `examples` the matrices alone are read.

@@ -33,6 +33,10 @@ class ConditionedRows {
         require(e_.items.rows == n_items, "item_conditions must have a row for each of the " +
                                               std::to_string(n_items) + " items, got " +
                                               std::to_string(e_.items.rows));
+        if (n_conditions > 64) return;
+        masks_.resize(static_cast<std::size_t>(n_items));
+        condition_masks(e_.items, {masks_.data(), n_items});
+        e_.masks = {masks_.data(), n_items};
     }
 
     // Counts the examples; to be called once, before anything else.
@@ -146,6 +150,7 @@ class ConditionedRows {
 
     py::tuple arrays_;
     std::vector<std::int64_t> alone_, paired_, counts_;
+    std::vector<std::uint64_t> masks_;
     Examples e_{};
 };
 
