@@ -47,6 +47,18 @@ def recommend(
     precision: Annotated[
         str, typer.Option(help="bf16 rounds EASE's weights: faster, slightly other lists.")
     ] = "fp32",
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only items that satisfy it, of CMultiVAE; again: or that.", metavar="NAME"
+        ),
+    ] = None,
+    user_column: Annotated[
+        str | None, typer.Option(help="Column of user ids; by default found by its name.")
+    ] = None,
+    items_column: Annotated[
+        str | None, typer.Option(help="Column of lists of item ids; by default found by its type.")
+    ] = None,
     allow_column: Annotated[
         str | None, typer.Option(help="Column of lists: the only items for that user.")
     ] = None,
@@ -80,6 +92,7 @@ def recommend(
       pyrec recommend ease.safetensors data --out lists --k 100
       pyrec recommend ease.safetensors users.parquet --out lists --layout long
       pyrec recommend ease.safetensors users/ --out lists --shard 1/3
+      pyrec recommend cvae.safetensors users/ --out lists --condition Comedy
       pyrec recommend ease.safetensors users/ --out lists --engine ray
     """
     from pyrec.scoring import find_users, score
@@ -94,6 +107,9 @@ def recommend(
             k=k,
             layout=layout.value,
             precision=precision,
+            condition=condition or None,
+            user=user_column,
+            items=items_column,
             allow_column=allow_column,
             deny_column=deny_column,
             memory=memory,

@@ -570,8 +570,10 @@ class TestRecommend:
     def test_columns_that_are_not_found(self, run, demo, tmp_path):
         lists = [[1]]
         pq.write_table(pa.table({"user": [1], "a": lists, "b": lists}), tmp_path / "u.parquet")
-        result = run("recommend", demo / "pop.safetensors", tmp_path, "--out", tmp_path / "out")
-        assert_error(result, "2 columns look like the list", "items= of pyrec.scoring.score")
+        command = "recommend", demo / "pop.safetensors", tmp_path, "--out", tmp_path / "out"
+        assert_error(run(*command), "2 columns look like the list", "items= (--items-column)")
+        options = "--items-column", "b", "--user-column", "user"
+        assert run(*command, *options).code == 0
 
     def test_shards_and_lists_of_each_user(self, run, demo, tmp_path):
         items = load_model(demo / "ease.safetensors").item_ids

@@ -78,6 +78,11 @@ def test_options(model, tmp_path):
             score(model, source, tmp_path / "out", verbose=0, **options)
     with pytest.raises(ValueError, match="EASE cannot recommend before it is trained"):
         score(EASE(), source, tmp_path / "out", verbose=0)
+    with pytest.raises(TypeError, match="model must be a trained model, or its file, got int"):
+        score(5, source, tmp_path / "out", verbose=0)
+    for name in ("allow", "deny"):
+        with pytest.raises(ValueError, match=f"{name} holds 2 ids, none of which the model knows"):
+            score(model, source, tmp_path / "out", verbose=0, **{name: ["plum", "rye"]})
     assert_untouched(tmp_path, "u.parquet")
 
 

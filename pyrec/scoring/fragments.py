@@ -306,7 +306,7 @@ def _column(
     if len(fitting) != 1:
         raise ValueError(
             f"{place}: {len(fitting) or 'no'} columns look like {what}; name it with {argument}= "
-            f"of pyrec.scoring.score; columns found: {found}"
+            f"(--{argument}-column); columns found: {found}"
         )
     return fitting[0]
 

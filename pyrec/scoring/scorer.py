@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,14 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec.arguments import whole
 from pyrec.data import Histories, Interactions
-from pyrec.data.csr import offsets_of
+from pyrec.data.csr import kind_of, offsets_of
 from pyrec.data.parquet import id_array
 from pyrec.files import StrPath
-from pyrec.models import Popularity, storage
+from pyrec.models import Popularity, RecSysModel, storage
 from pyrec.scoring.blocks import BATCH_ROWS, Best, Block, lengths_of, take
-
-if TYPE_CHECKING:
-    from pyrec.models.base import RecSysModel
 
 __all__ = ["Scorer", "open_model", "packed_file"]
 
@@ -85,6 +82,8 @@ class Scorer:
         layout: str = "list",
         precision: str = "fp32",
     ) -> None:
+        if not isinstance(model, RecSysModel):
+            raise TypeError(f"model must be a trained model, or its file, got {kind_of(model)}")
         if model.n_items is None:
             raise ValueError(f"{type(model).__name__} cannot recommend before it is trained")
         whole(k, "k", 1)
@@ -321,6 +320,11 @@ class Scorer:
         # An empty list has no type of its own.
         array = id_array(ids) if np.size(ids) else pa.nulls(0)
         numbers = pc.index_in(self._as_ids(array, name), value_set=self.vocabulary).drop_null()
+        if len(array) and not len(numbers):
+            raise ValueError(
+                f"{name} holds {len(array):,} ids, none of which the model knows: its items are such "
+                f"as {self.vocabulary[:3].to_pylist()}"
+            )
         return np.unique(numbers.to_numpy())
 
 
