@@ -7,7 +7,7 @@ from conftest import simulated
 
 from pyrec import kernels
 from pyrec.data import ItemConditions
-from pyrec.samplers.conditioned import ConditionedDataSampler
+from pyrec.samplers import ConditionedDataSampler
 
 # As many genres as MovieLens has, two a film in the mean.
 USERS, GENRES, ROWS, BATCHES = 5_000, 18, 500, 20

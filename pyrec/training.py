@@ -9,9 +9,9 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,8 +28,17 @@ from pyrec.models.base import RecSysModel, as_rows, gives_batches
 
 if TYPE_CHECKING:
     from pyrec.models.autoencoders import AETrainer
+    from pyrec.models.network_model import NetworkModel
 
-__all__ = ["EVALUATE", "PRECISIONS", "check_repeats", "run", "run_epoch", "training_data"]
+__all__ = [
+    "EVALUATE",
+    "PRECISIONS",
+    "check_repeats",
+    "each_batch",
+    "run",
+    "run_epoch",
+    "training_data",
+]
 
 EVALUATE = ValidFunc(evaluation.evaluate)
 PRECISIONS = ("fp32", "bf16")
@@ -44,7 +53,7 @@ class Validation(NamedTuple):
     metric: str
     func: Any
 
-    def measure(self, model: AETrainer) -> float:
+    def measure(self, model: NetworkModel) -> float:
         """Return the mean over the users that have a value; NaN when there are none."""
         if hasattr(self.data, "epoch"):  # one order for all epochs, or the last bits would differ
             self.data.epoch = 0
@@ -53,7 +62,7 @@ class Validation(NamedTuple):
 
 
 def run(
-    model: AETrainer,
+    model: NetworkModel,
     train_data: Any,
     valid: tuple[Any, str | None, Any],
     num_epochs: int,
@@ -67,7 +76,7 @@ def run(
     precision: str | None,
     resume: StrPath | None,
 ) -> None:
-    """Train a model; the parameters are those of `AETrainer.train`, where they are explained."""
+    """Train a model; the parameters are those of `train`, where they are explained."""
     # Whatever can be wrong is found before anything of the model is changed.
     model.check_optimizer()
     num_epochs, seed = whole(num_epochs, "num_epochs"), check_seed(seed)
@@ -82,11 +91,10 @@ def run(
         best = Checkpoint(best_path, metric=validation.metric)
     called = _in_order(callbacks, verbose, best)
     for callback in called:
-        callback.bind(model)
+        callback.bind(cast("AETrainer", model))  # each says itself what of a model it needs
     states = [] if resume is None else model.resume(resume, catalogue, seed)
 
-    model.n_items, model.item_ids = catalogue.n_items, catalogue.item_ids
-    model.item_counts = catalogue.item_counts
+    model.take_catalogue(catalogue)
     model.precision = precision or model.precision
     model.seed_of_training = seed
     if place is not None:
@@ -100,19 +108,33 @@ def run(
 def run_epoch(model: AETrainer, epoch: int, loader: Iterable[Any], verbose: int) -> float:
     """Train on every batch once; parameters and result are those of `AETrainer.train_epoch`."""
     total, rows = 0.0, 0
-    with _bar(epoch, loader, verbose) as bar:
-        for number, batch in enumerate(loader):
-            tr, te = _pair(batch)
-            try:
-                loss = model.train_batch(tr, te)
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{error} in epoch {epoch}, batch {number}") from error
-            total, rows = total + loss * tr.shape[0], rows + tr.shape[0]
-            for callback in (*model.running, *bar):
-                callback.on_batch_end(number, {"loss": loss})
+    for batch, loss in each_batch(
+        model, epoch, loader, verbose, lambda batch: model.train_batch(*_pair(batch))
+    ):
+        n = _pair(batch)[0].shape[0]
+        total, rows = total + loss * n, rows + n
     if rows == 0:
         raise ValueError("train_loader gave no rows")
     return total / rows
+
+
+def each_batch(
+    model: NetworkModel,
+    epoch: int,
+    loader: Iterable[Any],
+    verbose: int,
+    train: Callable[[Any], float],
+) -> Iterator[tuple[Any, float]]:
+    """Yield every batch with the loss that `train` returned for it, once the callbacks know it."""
+    with _bar(epoch, loader, verbose) as bar:
+        for number, batch in enumerate(loader):
+            try:
+                loss = train(batch)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error} in epoch {epoch}, batch {number}") from error
+            for callback in (*model.running, *bar):
+                callback.on_batch_end(number, {"loss": loss})
+            yield batch, loss
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:
@@ -125,7 +147,7 @@ def _pair(batch: Any) -> tuple[Any, Any]:
 
 
 def _fit(
-    model: AETrainer,
+    model: NetworkModel,
     loader: Iterable[Any],
     validation: Validation | None,
     callbacks: Sequence[Callback],
@@ -153,13 +175,13 @@ def _fit(
             _log.warning("training was interrupted after %d whole epochs", model.epoch)
 
 
-def _one_epoch(model: AETrainer, loader: Iterable[Any], validation: Validation | None) -> Logs:
+def _one_epoch(model: NetworkModel, loader: Iterable[Any], validation: Validation | None) -> Logs:
     """Train and validate, then tell the callbacks; return the logs."""
     epoch, start = model.epoch + 1, time.perf_counter()
     for callback in model.running:
         callback.on_epoch_begin(epoch, {"num_batches": _length(loader)})
     loss = model.train_epoch(epoch, loader, 0)
-    logs: Logs = {"loss": loss, "seconds": time.perf_counter() - start, **model.loss_weights()}
+    logs: Logs = {"loss": loss, "seconds": time.perf_counter() - start, **model.epoch_values()}
     if validation is not None:
         logs[validation.metric] = validation.measure(model)
     # Before the callbacks: what they add to the logs enters the history, and a checkpoint has it all.
@@ -183,10 +205,11 @@ def _bar(epoch: int, loader: Iterable[Any], verbose: int) -> Iterator[list[Progr
             bar.on_train_end({})
 
 
-def _finish(model: AETrainer) -> None:
+def _finish(model: NetworkModel) -> None:
     model.running = ()
-    model.network.eval()
-    tensors.zero_grad(model.network.parameters())
+    for net in model.networks():
+        net.eval()
+        tensors.zero_grad(net.parameters())
     tensors.release()
 
 
@@ -292,7 +315,7 @@ def _own_generators(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _seed_epoch(model: AETrainer, loader: Any, seed: int) -> None:
+def _seed_epoch(model: NetworkModel, loader: Any, seed: int) -> None:
     mixed = np.random.SeedSequence((seed, model.epoch)).generate_state(1, np.uint64)
     torch.default_generator.manual_seed(int(mixed[0]))
     if model.device.type == "cuda":

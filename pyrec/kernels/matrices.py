@@ -1,4 +1,4 @@
-"""Matrices that are not dense, for networks: sparse batches, and logits not yet multiplied out."""
+"""What networks take and give that is not dense: sparse rows, sequences, logits not multiplied out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyrec.kernels.batches import nonzeros
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["Csr", "Logits"]
+__all__ = ["Csr", "Logits", "Sequences"]
 
 
 class _Lazy:
@@ -83,8 +83,8 @@ class Csr(_Lazy):
     def from_scipy(cls, x: sp.csr_array) -> Csr:
         """Take a canonical CSR matrix (see `pyrec.data.as_csr`); arrays are shared unless read-only."""
         indptr = torch.from_numpy(x.indptr.astype(np.int64))
-        indices = torch.from_numpy(_writable(x.indices.astype(np.int32, copy=False)))
-        return cls(indptr, indices, torch.from_numpy(_writable(x.data)), int(x.shape[1]))
+        indices = _tensor(x.indices.astype(np.int32, copy=False))
+        return cls(indptr, indices, _tensor(x.data), int(x.shape[1]))
 
     @classmethod
     def from_dense(cls, x: Tensor) -> Csr:
@@ -145,9 +145,87 @@ class Csr(_Lazy):
         return sp.csr_array(tuple(parts), shape=(len(self), self.n_cols))
 
 
-def _writable(array: NDArray[Any]) -> NDArray[Any]:
-    """Torch takes no read-only arrays, such as those that lie in Arrow's memory."""
-    return array if array.flags.writeable else array.copy()
+class Sequences:
+    """Item numbers of each user in order, as tensors: a batch for networks to which order counts.
+
+    Parameters
+    ----------
+    items : (steps,) int64
+        One user's items after the other's; a number may come again.
+    offsets : (n + 1,) int64
+        User ``u`` has ``items[offsets[u]:offsets[u + 1]]``.
+    n_items : int
+    """
+
+    __slots__ = ("items", "n_items", "offsets")
+
+    def __init__(self, items: Tensor, offsets: Tensor, n_items: int) -> None:
+        self.items, self.offsets = items, offsets
+        self.n_items = int(n_items)
+
+    @classmethod
+    def from_arrays(cls, offsets: NDArray[Any], items: NDArray[Any], n_items: int) -> Sequences:
+        """Take offsets and items as `pyrec.Histories` has them."""
+        tensors = [_tensor(np.asarray(array, np.int64)) for array in (items, offsets)]
+        return cls(tensors[0], tensors[1], n_items)
+
+    @classmethod
+    def from_dense(cls, items: Tensor, n_items: int) -> Sequences:
+        """Take the item numbers of users who have the same number each, (n, steps)."""
+        n, steps = items.shape
+        offsets = torch.arange(n + 1, device=items.device) * steps
+        return cls(items.reshape(-1).long(), offsets, n_items)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, n_items), as of the histories' matrix."""
+        return torch.Size((len(self), self.n_items))
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.device
+
+    @property
+    def n_steps(self) -> int:
+        """How many items the users have together."""
+        return len(self.items)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __repr__(self) -> str:
+        return (
+            f"Sequences({len(self):,} users, {self.n_steps:,} of {self.n_items:,} items, "
+            f"{self.device})"
+        )
+
+    def to(self, device: torch.device | str) -> Sequences:
+        """Return the same sequences on a device."""
+        return Sequences(self.items.to(device), self.offsets.to(device), self.n_items)
+
+    def __getitem__(self, users: slice) -> Sequences:
+        """Return the sequences of consecutive users; views of the items."""
+        first, stop, step = users.indices(len(self))
+        if step != 1:
+            raise ValueError(f"sequences are sliced in steps of 1, got {step}")
+        offsets = self.offsets[first : max(first, stop) + 1]
+        items = self.items[int(offsets[0]) : int(offsets[-1])]
+        return Sequences(items, offsets - offsets[0], self.n_items)
+
+    def parts(self, most: int) -> list[slice]:
+        """Divide the users: each part has at most so many items, or is one user."""
+        ends = self.offsets.cpu().numpy()
+        parts, begin = [], 0
+        while begin < len(self):
+            end = int(np.searchsorted(ends, ends[begin] + most, "right")) - 1
+            parts.append(slice(begin, max(end, begin + 1)))
+            begin = parts[-1].stop
+        return parts or [slice(0, 0)]
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """Share the array, unless it is read-only, as those are that lie in Arrow's memory."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 class Logits(_Lazy):

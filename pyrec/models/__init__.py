@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from pyrec.models.admm_slim import ADMM_Slim
     from pyrec.models.autoencoders import VAE, AETrainer, MultiDAE, MultiVAE, TorchNNTrainer
     from pyrec.models.base import RecSysModel
+    from pyrec.models.cfgan import CFGAN
+    from pyrec.models.cmultivae import CMultiVAE
     from pyrec.models.ease import EASE
     from pyrec.models.popularity import Popularity
     from pyrec.models.standard_vae import StandardVAE
+    from pyrec.models.svae import SVAE
 
 _HOMES = {
     "ADMM_Slim": "pyrec.models.admm_slim",
+    "CFGAN": "pyrec.models.cfgan",
+    "CMultiVAE": "pyrec.models.cmultivae",
     "EASE": "pyrec.models.ease",
     "VAE": "pyrec.models.autoencoders",
     "AETrainer": "pyrec.models.autoencoders",
@@ -25,15 +30,19 @@ _HOMES = {
     "MultiVAE": "pyrec.models.autoencoders",
     "Popularity": "pyrec.models.popularity",
     "RecSysModel": "pyrec.models.base",
+    "SVAE": "pyrec.models.svae",
     "StandardVAE": "pyrec.models.standard_vae",
     "TorchNNTrainer": "pyrec.models.autoencoders",
 }
 
 __all__ = [
+    "CFGAN",
     "EASE",
+    "SVAE",
     "VAE",
     "ADMM_Slim",
     "AETrainer",
+    "CMultiVAE",
     "MultiDAE",
     "MultiVAE",
     "Popularity",

@@ -124,7 +124,7 @@ class AETrainer(TorchNNTrainer):
         self.optimizer.step()
         self.gradient_updates += 1
         if self.n_items is None:  # in a loop of the user's own; `train` knows the catalogue
-            self.n_items = int(tr_batch.shape[1])
+            self.n_items = self._network_items() or int(tr_batch.shape[1])
             self.item_counts = np.zeros(self.n_items, np.int64)
         return value
 
@@ -244,10 +244,10 @@ class AETrainer(TorchNNTrainer):
         for begin in range(0, max(1, histories.shape[0]), step):
             block = histories[begin : begin + step]
             with self._evaluating():
-                recon, *latents = self._outputs(self._batch(block))
+                recon, *latents = self._answers(block)
                 scores = recon if isinstance(recon, Tensor) else recon.dense()
             if remove_train:
-                scores[tuple(map(torch.from_numpy, block.nonzero()))] = -math.inf
+                scores[tuple(map(torch.from_numpy, as_csr(block).nonzero()))] = -math.inf
             parts.append((scores, *latents))
         return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
@@ -318,7 +318,7 @@ class AETrainer(TorchNNTrainer):
         if not hasattr(self.network, "factored"):
             return super()._topk(x, k, seen, allow, deny)
         with self._evaluating():
-            logits = self._outputs(self._batch(x))[0]
+            logits = self._answers(x)[0]
         h, weight, bias = map(_array, (logits.h, logits.weight, logits.bias))
         return kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
 
@@ -333,8 +333,10 @@ class AETrainer(TorchNNTrainer):
 
     def _network_items(self) -> int | None:
         """How many items the network takes; None when it does not say."""
-        sizes = getattr(self.network, "enc_dims", None)
-        return None if sizes is None else int(sizes[0])
+        network: Any = self.network
+        if hasattr(network, "n_items"):
+            return int(network.n_items)
+        return int(network.enc_dims[0]) if hasattr(network, "enc_dims") else None
 
     def _takes_csr(self) -> bool:
         return any(isinstance(layer, SparseLinear) for layer in self.network.modules())
@@ -342,6 +344,10 @@ class AETrainer(TorchNNTrainer):
     def _batch(self, x: sp.csr_array) -> Tensor | Csr:
         """Histories as the network takes them, on its device."""
         return self._on_device(Csr.from_scipy(x) if self._takes_csr() else x.toarray())
+
+    def _answers(self, histories: Any) -> tuple[Any, ...]:
+        """What the network returns for what `histories` gave, a row a user."""
+        return self._outputs(self._batch(histories))
 
     def _on_device(self, batch: Any) -> Tensor | Csr:
         if isinstance(batch, np.ndarray):

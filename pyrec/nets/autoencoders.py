@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyrec.kernels.tensors import Logits
-from pyrec.layers import Batch, at_least_float32, drop, normalize, tanh_layers
+from pyrec.arguments import whole
+from pyrec.data.csr import kind_of
+from pyrec.kernels.tensors import Csr, Logits
+from pyrec.layers import Batch, SparseLinear, at_least_float32, drop, normalize, tanh_layers
 from pyrec.nets.base import LayeredNet, share
 
-__all__ = ["MultiDAE_net", "MultiVAE_net", "StandardVAE_net", "VAE_net"]
+__all__ = ["CMultiVAE_net", "MultiDAE_net", "MultiVAE_net", "StandardVAE_net", "VAE_net"]
 
 
 class _MultinomialNet(LayeredNet):
@@ -139,6 +141,69 @@ class MultiVAE_net(_MultinomialNet, VAE_net):
         """Return what `forward` returns, the logits not multiplied out."""
         mu, logvar = self.encode(x)
         return self.logits(self.sample(mu, logvar)), mu, logvar
+
+
+class CMultiVAE_net(MultiVAE_net):
+    """Variational autoencoder with a condition at its input (Carraro et al. 2020, C-VAE).
+
+    A batch holds histories, (n, n_items), or histories with a condition behind them,
+    (n, n_items + cond_dim); without one, nothing is asked for. Histories are normalised and thinned
+    as in `MultiVAE_net`, conditions are neither.
+
+    Parameters
+    ----------
+    cond_dim : int
+        Number of conditions.
+    dec_dims, enc_dims
+        See `AE_net`: sizes for the items alone. The first layer takes `cond_dim` inputs more.
+    dropout : float
+        Share of a history that is left out in training, in [0, 1).
+    seed : int
+        Decides the initial weights.
+
+    Attributes
+    ----------
+    cond_dim : int
+    """
+
+    def __init__(
+        self,
+        cond_dim: int,
+        dec_dims: Iterable[int],
+        enc_dims: Iterable[int] | None = None,
+        dropout: float = 0.5,
+        *,
+        seed: int = 0,
+    ) -> None:
+        n_conditions = whole(cond_dim, "cond_dim", 1)
+        super().__init__(dec_dims, enc_dims, dropout, seed=seed)
+        self.cond_dim = n_conditions
+        width = cast(SparseLinear, self.enc_layers[0]).out_features
+        self.enc_layers[0] = SparseLinear(self.enc_dims[0] + n_conditions, width)
+        self.init_weights()
+
+    def prepared(self, x: Batch) -> Batch:
+        n, width = self.enc_dims[0], self.enc_dims[0] + self.cond_dim
+        if not isinstance(x, (Tensor, Csr)):
+            raise TypeError(f"x must be a tensor or Csr, got {kind_of(x)}")
+        if len(x.shape) != 2 or x.shape[1] not in (n, width):
+            raise ValueError(
+                f"x must have the shape (n, {n}), or (n, {width}) with conditions, "
+                f"got {tuple(x.shape)}"
+            )
+        if isinstance(x, Tensor) and x.requires_grad:
+            conditions = F.pad(x[:, n:], (0, width - x.shape[1]))
+            return torch.cat([cast(Tensor, super().prepared(x[:, :n])), conditions], dim=1)
+        rows = Csr.from_dense(x) if isinstance(x, Tensor) else x
+        is_item = rows.indices < n
+        # Of length 0, conditions take no part in the norm of a history.
+        items = rows.with_values(torch.where(is_item, rows.values, 0))
+        kept = cast(Csr, drop(normalize(items), self.dropout, self.training))
+        values = torch.where(is_item, kept.values, rows.values)
+        return Csr(rows.indptr, rows.indices, values, width)
+
+    def config(self) -> dict[str, Any]:
+        return {"cond_dim": self.cond_dim, **super().config()}
 
 
 class StandardVAE_net(VAE_net):

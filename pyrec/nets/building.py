@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 from torch import nn
 
-from pyrec.nets.autoencoders import MultiDAE_net, MultiVAE_net, StandardVAE_net, VAE_net
-from pyrec.nets.base import LayeredNet, sizes
+from pyrec.nets.autoencoders import (
+    CMultiVAE_net,
+    MultiDAE_net,
+    MultiVAE_net,
+    StandardVAE_net,
+    VAE_net,
+)
+from pyrec.nets.base import sizes
+from pyrec.nets.cfgan import CFGAN_D_net, CFGAN_G_net
+from pyrec.nets.svae import SVAE_net
 
 __all__ = ["build", "describe"]
 
-_NETS = {net.__name__: net for net in (MultiDAE_net, VAE_net, MultiVAE_net, StandardVAE_net)}
+_CLASSES: tuple[type[nn.Module], ...] = (
+    *(MultiDAE_net, VAE_net, MultiVAE_net, StandardVAE_net, CMultiVAE_net),
+    *(CFGAN_G_net, CFGAN_D_net, SVAE_net),
+)
+_NETS: dict[str, Any] = {net.__name__: net for net in _CLASSES}
 
 
 def describe(net: nn.Module) -> dict[str, Any]:
@@ -21,8 +33,8 @@ def describe(net: nn.Module) -> dict[str, Any]:
     Of a class that is not pyrec's: the name alone.
     """
     name = type(net).__name__
-    ours = _NETS.get(name) is type(net)
-    return {"class": name, **(cast(LayeredNet, net).config() if ours else {})}
+    ours: Any = net if _NETS.get(name) is type(net) else None
+    return {"class": name, **({} if ours is None else ours.config())}
 
 
 def build(config: dict[str, Any], n_parameters: int | None = None) -> nn.Module:
@@ -57,8 +69,14 @@ def build(config: dict[str, Any], n_parameters: int | None = None) -> nn.Module:
 
 def _fewest_parameters(arguments: dict[str, Any]) -> int:
     """The weights between the layers that a network's arguments name, or fewer."""
-    halves = [arguments.get("dec_dims"), arguments.get("enc_dims")]
-    if "n_items" in arguments:
-        halves = [[arguments.get(n) for n in ("n_items", "intermediate_dim", "latent_dim")]]
-    layers = [sizes(half, "layers") for half in halves if half is not None]
-    return sum(a * b for half in layers for a, b in pairwise(half))
+
+    def given(*names: str) -> list[Any]:
+        return [arguments.get(name) for name in names] if names[-1] in arguments else []
+
+    chains = [arguments.get(name) or [] for name in ("dec_dims", "enc_dims", "layers_dim")]
+    chains.append(given("n_items", "intermediate_dim", "latent_dim"))
+    chains += [given("n_items", "embed_size"), given("embed_size", "rnn_size")]
+    if "cond_dim" in arguments:
+        chains.append([arguments["cond_dim"], *sizes(chains[1], "layers")[1:2]])
+    layers = [sizes(chain, "layers") for chain in chains if chain]
+    return sum(a * b for chain in layers for a, b in pairwise(chain))
