@@ -2,6 +2,7 @@
 #              (EPOCHS=n for MultiVAE: small data needs more)
 # make test    install, then run the tests against the installed wheel
 # make bench   install, then the benchmarks beside SciPy, torch and irspack
+# make bench-scoring  a million users from Parquet to Parquet: time and peak memory, model by model
 # make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
 # make quality DATA=folder  published comparisons on real data, three seeds (half an hour)
 # make lint    formatting, lint and type checks
@@ -18,7 +19,7 @@ SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md \
 	$(shell find csrc pyrec -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
 RATINGS := $(if $(DATA),$(DATA),demo/data/ratings.parquet)
 
-.PHONY: install demo test nightly bench bench-memory quality lint clean
+.PHONY: install demo test nightly bench bench-memory bench-scoring quality lint clean
 
 install: $(VENV)/installed
 
@@ -59,6 +60,9 @@ nightly: $(VENV)/installed-test
 bench: $(VENV)/installed-bench
 	$(BIN)/python bench/table.py
 
+bench-scoring: $(VENV)/installed-bench $(VENV)/installed-ray
+	$(BIN)/python bench/bench_scoring.py --ray
+
 bench-memory: $(VENV)/installed-bench
 	$(BIN)/pytest -q -s bench/bench_memory.py -m slow -o python_files='bench_*.py' -W default
 
@@ -67,6 +71,9 @@ quality: $(VENV)/installed
 	$(BIN)/python bench/quality.py strong "$(DATA)"
 	$(BIN)/python bench/quality.py slim "$(DATA)"
 	$(BIN)/python bench/quality.py standard "$(DATA)"
+	$(BIN)/python bench/quality_conditioned.py "$(DATA)"
+	$(BIN)/python bench/quality_cfgan.py "$(DATA)"
+	$(BIN)/python bench/quality_svae.py "$(DATA)"
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .

@@ -38,8 +38,8 @@ SETTINGS = {
     "learning_rate": 3e-3,
     "weight_decay": 5e-3,
     "batch_size": 16,
-    "num_epochs": 12,
-    "patience": 3,
+    "num_epochs": 8,
+    "patience": 2,
     "precision": "fp32",
 }
 METRIC = "ndcg@100"

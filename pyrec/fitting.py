@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pyrec.commands import validation_data
+from pyrec.commands import naming_wrong_types, validation_data
 from pyrec.console import print_training, title
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Options:
 
     epochs: int | None = None
     batch_size: int | None = None
+    conditions: Path | None = None
     device: str | None = None
     precision: Precision | None = None
     seed: int | None = None
@@ -56,6 +57,10 @@ def check_options(recipe: Recipe, options: Options) -> None:
         raise ValueError(
             f"{', '.join(options.given())}: only for models with a network, not for {recipe.name}"
         )
+    if recipe.has_conditions and options.conditions is None:
+        raise ValueError(f"{recipe.name} needs --conditions FILE: which item satisfies what")
+    if options.conditions is not None and not recipe.has_conditions:
+        raise ValueError(f"--conditions: only for CMultiVAE, not for {recipe.name}")
     if options.metric is not None:
         from pyrec.metrics import metric_names
 
@@ -108,13 +113,19 @@ def train_network(
         )
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     resume = checkpoint if options.resume and checkpoint.exists() else None
-    model = _new_model(recipe, data, options, out, verbose=0 if quiet else 1)
+    extra = dict(recipe.training)
+    if options.conditions is not None:
+        from pyrec.data import read_conditions
+
+        with naming_wrong_types():
+            extra["conditions"] = read_conditions(options.conditions).align(data.items)
+    model = _new_model(recipe, data, options, out, extra, verbose=0 if quiet else 1)
     if resume is not None:
         _check_checkpoint(resume, recipe, options)
     if not as_json:
         _say_where_it_begins(checkpoint, resume, options)
     start = time.perf_counter()
-    _fit(model, data, valid, out, checkpoint, resume, options, verbose=0 if quiet else 1)
+    _fit(model, data, valid, out, checkpoint, resume, options, extra, verbose=0 if quiet else 1)
     seconds = time.perf_counter() - start
     model.save_model(out)
     if options.plot is not None:
@@ -153,13 +164,20 @@ def _say_where_it_begins(checkpoint: Path, resume: Path | None, options: Options
 
 
 def _new_model(
-    recipe: Recipe, data: Interactions, options: Options, out: Path, verbose: int
+    recipe: Recipe,
+    data: Interactions,
+    options: Options,
+    out: Path,
+    extra: dict[str, Any],
+    verbose: int,
 ) -> Any:
     # StandardVAE's constructor takes what the others' train takes.
     k = int((options.metric or _METRIC).partition("@")[2])
     standard = _given(n_epochs=options.epochs, batch_size=options.batch_size)
     standard |= {"k": k, "verbose": verbose, "save_path": out}
-    return recipe.build(data.n_users, data.n_items, seed=options.seed or 0, options=standard)
+    n_conditions = extra["conditions"].n_cond if recipe.has_conditions else 1
+    seed = options.seed or 0
+    return recipe.build(data.n_users, data.n_items, n_conditions, seed=seed, options=standard)
 
 
 def _fit(
@@ -170,6 +188,7 @@ def _fit(
     checkpoint: Path,
     resume: Path | None,
     options: Options,
+    extra: dict[str, Any],
     verbose: int,
 ) -> None:
     from pyrec.callbacks import Callback, Checkpoint, EarlyStopping
@@ -196,6 +215,7 @@ def _fit(
         seed=options.seed or 0,
         **_given(num_epochs=options.epochs, batch_size=options.batch_size),
         **how,
+        **extra,
     )
 
 

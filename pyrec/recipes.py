@@ -13,21 +13,33 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "own_parameters", "read_recipe"]
 
 _SIMPLE = ("ADMM_Slim", "EASE", "Popularity")
-# Options of `train` that ``-p`` takes too; such a model shows its own progress.
-_OF_TRAINING = {"ADMM_Slim": ("num_iter", "solver", "tol")}
-# The network of a model, by its class in pyrec.nets; StandardVAE makes its own.
-_NETWORKS = {
-    "MultiDAE": "MultiDAE_net",
-    "MultiVAE": "MultiVAE_net",
-    "StandardVAE": None,
-    "VAE": "VAE_net",
+# Options of `train` that ``-p`` takes too; a model without a network shows its own progress.
+_OF_TRAINING = {
+    "ADMM_Slim": ("num_iter", "solver", "tol"),
+    "CFGAN": ("g_steps", "d_steps", "d_batch_size"),
 }
-# The layers of the Mult-VAE paper (Liang et al. 2018), around the number of items.
+# The networks of a model, by their classes in pyrec.nets; StandardVAE makes its own.
+_NETWORKS: dict[str, tuple[str, ...]] = {
+    "CFGAN": ("CFGAN_G_net", "CFGAN_D_net"),
+    "CMultiVAE": ("CMultiVAE_net",),
+    "MultiDAE": ("MultiDAE_net",),
+    "MultiVAE": ("MultiVAE_net",),
+    "StandardVAE": (),
+    "SVAE": ("SVAE_net",),
+    "VAE": ("VAE_net",),
+}
+# The layers around the number of items: those of the Mult-VAE paper (Liang et al. 2018), but for the
+# models whose own papers say others (Chae et al. 2018, Sachdeva et al. 2019).
 _LAYERS: dict[str, Any] = {"latent_dim": 200, "hidden_dims": [600]}
-# Parameters of constructors that come from the data or from options of the command.
+_OWN_LAYERS: dict[str, dict[str, Any]] = {
+    "CFGAN": {"generator_dims": [400], "discriminator_dims": [125]},
+    "StandardVAE": {},
+    "SVAE": {"embed_size": 256, "rnn_size": 200, "latent_dim": 64, "hidden_dims": [150]},
+}
+# Parameters of constructors that come from the data, the layers or options of the command.
 _FROM_ELSEWHERE = {
-    *("dec_dims", "enc_dims", "seed", "n_users", "original_dim"),
-    *("n_epochs", "batch_size", "k", "verbose", "save_path"),
+    *("dec_dims", "enc_dims", "layers_dim", "cond_dim", "n_items", "embed_size", "rnn_size"),
+    *("seed", "n_users", "original_dim", "n_epochs", "batch_size", "k", "verbose", "save_path"),
 }
 
 
@@ -41,7 +53,7 @@ class Recipe(NamedTuple):
     values : dict
         The parameters that were given.
     training : dict
-        The options of `train` that were given, of a model without a network.
+        The options of `train` that were given.
     """
 
     name: str
@@ -56,12 +68,18 @@ class Recipe(NamedTuple):
     @property
     def has_bar(self) -> bool:
         """Whether `train` takes ``verbose``, of a model without a network."""
-        return self.name in _OF_TRAINING
+        return self.name in _OF_TRAINING and not self.has_network
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether the model recommends under conditions of the items."""
+        return self.name == "CMultiVAE"
 
     def build(
         self,
         n_users: int = 1,
         n_items: int = 1,
+        n_conditions: int = 1,
         *,
         seed: int = 0,
         options: dict[str, Any] | None = None,
@@ -70,7 +88,7 @@ class Recipe(NamedTuple):
 
         Parameters
         ----------
-        n_users, n_items : int
+        n_users, n_items, n_conditions : int
             By default the smallest, to learn early whether the parameters are right.
         seed : int
             Of a network's initial weights.
@@ -85,29 +103,49 @@ class Recipe(NamedTuple):
         import pyrec.models
 
         model_class = getattr(pyrec.models, self.name)
+        model: RecSysModel
         if not self.has_network:
-            model: RecSysModel = model_class(**self.values)
-        elif _NETWORKS[self.name] is None:
+            model = model_class(**self.values)
+        elif not _NETWORKS[self.name]:
             model = model_class(n_users, n_items, seed=seed, **self.values, **(options or {}))
         else:
             own = own_parameters(model_class)
-            model = model_class(
-                self._network(n_items, seed), **{k: v for k, v in self.values.items() if k in own}
-            )
+            networks = self._networks(n_users, n_items, n_conditions, seed)
+            model = model_class(*networks, **{k: v for k, v in self.values.items() if k in own})
         return model
 
-    def _network(self, n_items: int, seed: int) -> Any:
+    def _networks(self, n_users: int, n_items: int, n_conditions: int, seed: int) -> list[Any]:
         from pyrec import nets
 
-        net_class = getattr(nets, str(_NETWORKS[self.name]))
-        layers = {name: self.values.get(name, default) for name, default in _LAYERS.items()}
-        if not isinstance(layers["hidden_dims"], list):
-            raise ValueError(
-                f"hidden_dims must be a list such as [600], got {layers['hidden_dims']!r}"
-            )
-        rest = {k: v for k, v in self.values.items() if k in own_parameters(net_class)}
-        dims = [layers["latent_dim"], *layers["hidden_dims"], n_items]
-        return net_class(dims, **rest, seed=seed)
+        layers = {n: self.values.get(n, default) for n, default in _layers(self.name).items()}
+        for name in (name for name in layers if name.endswith("_dims")):
+            if not isinstance(layers[name], list):
+                raise ValueError(f"{name} must be a list such as [600], got {layers[name]!r}")
+        arguments = self._sizes(layers, n_users, n_items, n_conditions)
+        made = []
+        for net_name, sizes in zip(_NETWORKS[self.name], arguments, strict=True):
+            net_class = getattr(nets, net_name)
+            accepted = own_parameters(net_class)
+            rest = {k: v for k, v in self.values.items() if k in accepted}
+            made.append(net_class(*sizes, **rest, seed=seed))
+        return made
+
+    def _sizes(
+        self, layers: dict[str, Any], n_users: int, n_items: int, n_conditions: int
+    ) -> list[tuple[Any, ...]]:
+        """The positional arguments of each network."""
+        if self.name == "CFGAN":
+            width = n_users if self.values.get("item_based") else n_items
+            return [
+                ([width, *layers["generator_dims"], width],),
+                ([2 * width, *layers["discriminator_dims"], 1],),
+            ]
+        hidden, latent = layers["hidden_dims"], layers["latent_dim"]
+        dims = [latent, *hidden, n_items]
+        if self.name == "SVAE":
+            encoder = [layers["rnn_size"], *hidden[::-1], latent]
+            return [(n_items, layers["embed_size"], layers["rnn_size"], dims, encoder)]
+        return [(n_conditions, dims)] if self.has_conditions else [(dims,)]
 
 
 def read_recipe(name: str, parameters: Sequence[str]) -> Recipe:
@@ -141,7 +179,9 @@ def read_recipe(name: str, parameters: Sequence[str]) -> Recipe:
     training = {key: values.pop(key) for key in of_training if key in values}
     recipe = Recipe(name, values, training)
     model = recipe.build()
-    if training:  # which `train` alone knows how to check: on next to nothing
+    if (
+        training and not recipe.has_network
+    ):  # which `train` alone knows how to check: on next to nothing
         import numpy as np
 
         model.train(np.zeros((1, 1)), verbose=0, **training)
@@ -161,13 +201,20 @@ def _accepted(name: str) -> dict[str, Any]:
     own = own_parameters(getattr(pyrec.models, name))
     options = inspect.signature(getattr(pyrec.models, name).train).parameters
     own |= {option: options[option].default for option in _OF_TRAINING.get(name, ())}
-    net = _NETWORKS.get(name)
-    if net is None:
-        return own
+    names = _NETWORKS.get(name, ())
+    for network in list(own)[: len(names)]:
+        del own[network]
     from pyrec import nets
 
-    del own[next(iter(own))]  # the network itself
-    return {**_LAYERS, **own_parameters(getattr(nets, net)), **own}
+    of_nets: dict[str, Any] = {}
+    for net in names:
+        of_nets |= own_parameters(getattr(nets, net))
+    return {**_layers(name), **of_nets, **own} if names else own
+
+
+def _layers(name: str) -> dict[str, Any]:
+    """The parameters that size a model's networks, with their defaults."""
+    return _OWN_LAYERS.get(name, _LAYERS)
 
 
 def _value(text: str) -> Any:

@@ -19,7 +19,8 @@ def train(
     model: Annotated[
         str,
         typer.Argument(
-            help="ADMM_Slim, EASE, Popularity, MultiDAE, MultiVAE, StandardVAE or VAE.",
+            help="ADMM_Slim, CFGAN, CMultiVAE, EASE, Popularity, MultiDAE, MultiVAE, StandardVAE, "
+            "SVAE or VAE.",
             metavar="MODEL",
         ),
     ],
@@ -36,10 +37,23 @@ def train(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Passes over the data (100; MultiVAE 200; StandardVAE 400)."),
+        typer.Option(
+            min=1,
+            help="Passes over the data (100; MultiVAE, CMultiVAE and SVAE 200; StandardVAE 400; "
+            "rounds of CFGAN 1,000).",
+        ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Users a batch (500; StandardVAE 100).")
+        int | None,
+        typer.Option(min=1, help="Users a batch (500; StandardVAE 100; CFGAN and SVAE 64)."),
+    ] = None,
+    conditions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of CMultiVAE: which item satisfies what, such as MovieLens' movies.dat or a CSV "
+            "with a column of genres.",
+            metavar="FILE",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     precision: Annotated[
@@ -72,7 +86,8 @@ def train(
     model so far, and --resume goes on from the last whole epoch.
 
     ADMM_Slim takes options of its training by -p too: num_iter, solver
-    (auto, admm or cd), tol.
+    (auto, admm or cd), tol; CFGAN takes g_steps, d_steps and d_batch_size.
+    SVAE learns from the order of a user's items: the data needs times.
 
     [bold]Examples:[/bold]
 
@@ -81,6 +96,7 @@ def train(
       pyrec train Popularity ratings.csv --out popularity.safetensors
       pyrec train MultiVAE data --out vae.safetensors --epochs 50 --patience 5 \\
         -p latent_dim=200 -p 'hidden_dims=\\[600]' -p beta=0.2 -p anneal_steps=2000
+      pyrec train CMultiVAE data --out cvae.safetensors --conditions movies.dat
     """
     from pyrec.files import check_place
     from pyrec.recipes import read_recipe
@@ -88,6 +104,7 @@ def train(
     options = Options(
         epochs=epochs,
         batch_size=batch_size,
+        conditions=conditions,
         device=device,
         precision=precision,
         seed=seed,

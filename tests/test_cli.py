@@ -228,7 +228,7 @@ class TestTrain:
         [
             (
                 ["SVD"],
-                "MODEL must be one of ADMM_Slim, EASE, Popularity, MultiDAE, MultiVAE, StandardVAE, VAE, got 'SVD'",
+                "Popularity, CFGAN, CMultiVAE, MultiDAE, MultiVAE, StandardVAE, SVAE, VAE, got 'SVD'",
             ),
             (["AETrainer"], "MODEL must be one of"),
             (
@@ -274,6 +274,18 @@ class TestTrain:
             ),
             (["ADMM_Slim", "-p", "solver=lbfgs"], "solver must be one of auto, admm, cd"),
             (["ADMM_Slim", "--epochs", "3"], "only for models with a network, not for ADMM_Slim"),
+            (["CMultiVAE"], "CMultiVAE needs --conditions FILE"),
+            (
+                ["MultiVAE", "--conditions", "f"],
+                "--conditions: only for CMultiVAE, not for MultiVAE",
+            ),
+            (
+                ["CFGAN", "-p", "lam=1"],
+                "discriminator_dims=[125], activation=tanh, output=sigmoid, alpha=0.1",
+            ),
+            (["CFGAN", "-p", "generator_dims=4"], "generator_dims must be a list such as [600]"),
+            (["SVAE", "-p", "rnn_size=0"], "rnn_size must be a whole number of at least 1, got 0"),
+            (["SVAE", "-p", "pred_type=all"], "pred_type must be one of"),
         ],
     )
     def test_usage(self, run, demo, tmp_path, arguments, message):
@@ -312,6 +324,58 @@ class TestTrainNetworks:
 
         monkeypatch.setattr(models.MultiVAE, "train_epoch", interrupt)
         return chosen.append
+
+    @pytest.mark.parametrize(
+        ("model", "options"),
+        [
+            ("SVAE", "embed_size=4 rnn_size=6 latent_dim=3 hidden_dims=[5] pred_type=postfix"),
+            ("CFGAN", "generator_dims=[8] discriminator_dims=[4] g_steps=2 d_batch_size=9"),
+            ("CMultiVAE", "latent_dim=6 hidden_dims=[12] mask_likelihood=true"),
+        ],
+    )
+    def test_models_with_layers_of_their_own(self, run, demo, tmp_path, model, options):
+        out, films = tmp_path / "m", tmp_path / "films.csv"
+        ids = Split.load(demo / "split").train.items
+        genres = ["Comedy|War" if n % 3 else "Drama" for n in range(len(ids))]
+        films.write_text("\n".join(["item_id,genres", *map("{},{}".format, ids, genres)]))
+        command = ["train", model, demo / "split", "--out", out, "--epochs", 2, "--batch-size", 64]
+        command += [part for option in options.split() for part in ("-p", option)]
+        conditions = ["--conditions", films] if model == "CMultiVAE" else []
+        assert run(*command, *conditions).code == 0
+        trained = load_model(out)
+        for option in options.split()[-2:]:
+            name, _, value = option.partition("=")
+            assert str(getattr(trained, name, value)).lower() == value
+        assert run("evaluate", out, demo / "split").code == 0
+        lists = tmp_path / "lists"
+        assert run("recommend", out, demo / "split", "--out", lists, "--k", 5).code == 0
+        data = read_interactions(demo / "ratings.parquet").filter(min_user=5)
+        found = pq.read_table(lists)["items"].to_pylist()
+        assert found == trained.item_ids[trained.recommend(data, 5).items].tolist()
+        if model != "CMultiVAE":
+            return
+        for number, names in enumerate((["Drama"], ["War", "Drama"])):
+            wanted = [part for name in names for part in ("--condition", name)]
+            lists = tmp_path / f"lists {number}"
+            command = ["recommend", out, demo / "split", "--out", lists, "--k", 5, *wanted]
+            assert run(*command).code == 0
+            found = pq.read_table(lists)["items"].to_pylist()
+            best = trained.recommend(data, 5, condition=names)
+            assert found == [trained.item_ids[row[row >= 0]].tolist() for row in best.items]
+        only = set(ids[::3])
+        assert all(
+            set(row) <= only for row in pq.read_table(tmp_path / "lists 0")["items"].to_pylist()
+        )
+        command = [
+            "recommend",
+            out,
+            demo / "split",
+            "--out",
+            tmp_path / "no",
+            "--condition",
+            "Dram",
+        ]
+        assert_error(run(*command), "'Dram'", "Drama")
 
     def test_the_model_is_the_library_s(self, run, demo, tmp_path):
         from pyrec.models import MultiVAE

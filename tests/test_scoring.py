@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scoring_cases import (
     HISTORIES,
     IDS,
     NUMBERS,
+    TRAIN,
     assert_rows,
     expected_rows,
     many_users,
@@ -24,8 +26,9 @@ from scoring_cases import (
     write,
 )
 
-from pyrec.data import Histories
-from pyrec.models import Popularity
+from pyrec.data import Histories, Interactions, ItemConditions
+from pyrec.models import CMultiVAE, Popularity
+from pyrec.nets import CMultiVAE_net
 from pyrec.scoring import fragments, score, scorer
 
 
@@ -339,3 +342,21 @@ class TestScore:
         assert values["users_per_second"] == pytest.approx(7 / values["seconds"])
         assert str(report).startswith("7 users in ")
         assert "3 unknown items ignored; 3 users with nothing known got" in str(report)
+
+
+def test_users_without_a_history_get_popular_items_that_satisfy_the_condition(tmp_path):
+    conditions = ItemConditions(np.array([[1, 0], [1, 0], [0, 1], [0, 1], [1, 1]]), ["hot", "cold"])
+    model = CMultiVAE(CMultiVAE_net(2, [3, 5]))
+    data = Interactions(sp.csr_array(TRAIN), np.arange(len(TRAIN)), IDS)
+    model.train(data, conditions=conditions, num_epochs=1, verbose=0)
+    source = write(tmp_path / "u.parquet", [[], ["apple"]])
+    score(model, source, tmp_path / "out", k=5, condition="cold", verbose=0)
+    lists = pq.read_table(tmp_path / "out")["items"].to_pylist()
+    counts = dict(zip(IDS, TRAIN.sum(0), strict=True))
+    assert lists[0] == sorted(["cheese", "dill", "eggs"], key=lambda name: -counts[name])
+    assert sorted(lists[1]) == ["cheese", "dill", "eggs"]
+    score(model, source, tmp_path / "two", condition="cold", allow=["dill", "apple"], verbose=0)
+    assert pq.read_table(tmp_path / "two")["items"].to_pylist() == [["dill"], ["dill"]]
+    with pytest.raises(ValueError, match="'warm'"):
+        score(model, source, tmp_path / "no", condition="warm", verbose=0)
+    assert not (tmp_path / "no").exists()

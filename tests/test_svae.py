@@ -15,7 +15,7 @@ from pyrec.data import Histories, Interactions
 from pyrec.evaluation import evaluate
 from pyrec.kernels.matrices import Csr, Sequences
 from pyrec.models.svae import SVAE
-from pyrec.nets.recurrent import _Gru, gru, last_states, packing
+from pyrec.nets.recurrent import _by_torch, _Gru, gru, last_states, packing
 from pyrec.nets.svae import SVAE_net
 from pyrec.samplers.sequences import SVAE_Sampler
 
@@ -219,6 +219,11 @@ class TestRecurrentUnit:
         theirs = torch.autograd.grad((expected * weights).sum(), of)
         for mine, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+
+    def test_other_devices_have_the_same_states(self):
+        layer, packed = nn.GRU(5, 6), packing(torch.tensor([0, 4, 4, 5, 8]))
+        x = torch.randn(8, 5)
+        torch.testing.assert_close(_by_torch(layer, x, packed.sizes), gru(layer, x, packed.sizes))
 
     def test_gradients_in_double(self):
         torch.manual_seed(0)
@@ -584,8 +589,10 @@ class TestModel:
     @pytest.mark.parametrize(
         ("data", "message"),
         [
-            ([[1], []], "no user with two items or more"),
-            ([], "no users"),
+            ([[1], []], "train_data holds no history of two items or more"),
+            ([[], []], "train_data holds no interactions"),
+            ([], "train_data holds no interactions"),
+            (sp.csr_array((2, 11)), "train_data has 11 columns, expected n_items = 12"),
             ([[1, 12]], r"train_data: items must lie in 0\.\.11"),
             ([[1, -1]], r"train_data: items must lie in 0\.\.11"),
             (Histories([0, 2], [1, 2], 11), "train_data has 11 items"),
@@ -606,7 +613,7 @@ class TestModel:
             ([[1, 2.5]], "x: lists must hold item numbers"),
             ([["a"]], "x: lists must hold item numbers"),
             ("abc", "x must be"),
-            ((torch.tensor([[1]]), torch.tensor([[1]])), "x must be"),
+            ((torch.tensor([[1]]), torch.tensor([[1]])), "x must be.*got a tuple of 2"),
             (Sequences, "x must be"),
         ):
             with pytest.raises(TypeError, match=message):
@@ -673,3 +680,20 @@ class TestSequences:
         items = np.array([1, 2, 3])
         items.flags.writeable = False
         assert Sequences.from_arrays(np.array([0, 3]), items, N).items.tolist() == [1, 2, 3]
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_what_the_cpu_gives():
+    results = []
+    for device in ("cpu", "cuda"):
+        own = model()
+        own.to(torch.device(device))
+        own.network.eval()
+        loss = own.loss(*batch_of(sequences()))
+        gradients = torch.autograd.grad(loss, list(own.network.parameters()))
+        own.train(circles(), num_epochs=2, batch_size=8, verbose=0)
+        assert own.device.type == device
+        results.append([loss.cpu(), *(g.cpu() for g in gradients)])
+        assert own.recommend(sequences(), 3).items.shape == (20, 3)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

@@ -122,7 +122,7 @@ class RecSysModel:
         """
         self._require_trained()
         if condition is not None:
-            raise ValueError(f"{type(self).__name__} takes no condition")
+            self.items_with(condition)
         histories = self.histories(x)
         n = histories.shape[0]
         parts = []
@@ -136,6 +136,16 @@ class RecSysModel:
             if len(parts) == 1
             else Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
         )
+
+    def items_with(self, condition: Any) -> NDArray[np.int64]:
+        """Return the numbers of the items that satisfy a condition, or any of several, ascending.
+
+        Raises
+        ------
+        ValueError
+            An unknown condition, or a model that takes none.
+        """
+        raise ValueError(f"{type(self).__name__} takes no condition")
 
     def pack(
         self,

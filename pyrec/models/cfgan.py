@@ -298,14 +298,14 @@ class CFGAN(GeneratorModel):
 
     def _check_profiles(self, profiles: sp.csr_array) -> None:
         """Raise a ValueError unless the generator can make such profiles."""
+        if not profiles.nnz:
+            raise ValueError("train_data holds no interactions: every row is empty")
         width = self._width()
         if width not in (None, profiles.shape[1]):
             kind = "users" if self.item_based else "items"
             raise ValueError(
                 f"train_data has {profiles.shape[1]} {kind}, the generator has {width}"
             )
-        if not profiles.nnz:
-            raise ValueError("train_data holds no interactions: every row is empty")
         ends_in_sigmoid = getattr(self.generator, "output", None) == "sigmoid"
         least, most = profiles.data.min(), profiles.data.max()
         if ends_in_sigmoid and not 0 <= least <= most <= 1:

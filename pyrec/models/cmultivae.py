@@ -264,6 +264,10 @@ class CMultiVAE(MultiVAE):
             x = self._under(self.histories(x), condition)
         return super().recommend(x, k, remove_seen=remove_seen, allow=allow, deny=deny)
 
+    def items_with(self, condition: Any) -> NDArray[np.int64]:
+        known = self._require_conditions()
+        return known.satisfying(wanted(known, condition, 1)).indices.astype(np.int64)
+
     def histories(self, x: Any, name: str = "x") -> Any:
         n_items = self._network_items() or self.n_items
         if n_items is None or self.n_cond is None or isinstance(x, Interactions):

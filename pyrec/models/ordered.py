@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyrec.data import Histories, Interactions, as_csr
+from pyrec.data import Histories, Interactions
 from pyrec.data.csr import offsets_of
 from pyrec.kernels.matrices import Sequences
-from pyrec.models.base import gives_batches
+from pyrec.models.base import as_rows, gives_batches
 
 __all__ = ["as_histories", "is_batches"]
 
@@ -107,7 +107,9 @@ def _from_tensor(x: Tensor, n_items: int | None, name: str) -> Histories:
 
 
 def _ascending(x: Any, n_items: int | None, name: str) -> Histories:
-    rows = as_csr(x, n_items, name)
+    rows = as_rows(x, None, name)
+    if n_items not in (None, rows.shape[1]):
+        raise ValueError(f"{name} has {rows.shape[1]} columns, expected n_items = {n_items}")
     warnings.warn(
         f"{name} has no order: each user's items are taken in ascending order; pass Histories, lists "
         "of item numbers, or Interactions with timestamps",

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -176,6 +177,7 @@ class SVAE(MultiVAE):
             check_repeats(train_data, "train_data")
             x = as_histories(train_data, self._network_items(), "train_data")
             if not is_batches(train_data):
+                _check_lengths(x)
                 loader = self.batches(x, batch_size, shuffle=True, seed=seed, name="train_data")
         catalogue._take_items(train_data, x.to_csr())
         return loader, catalogue
@@ -213,6 +215,17 @@ class SVAE(MultiVAE):
         # Its encoder begins at the recurrent unit, not at the items.
         kept = {key: value for key, value in configs["network"].items() if key != "enc_dims"}
         super()._check_sizes({"network": kept}, n_items)
+
+
+def _check_lengths(x: Histories) -> None:
+    """Raise a ValueError unless something follows an item."""
+    longest = np.diff(x.offsets).max(initial=0)
+    if longest == 0:
+        raise ValueError("train_data holds no interactions: every history is empty")
+    if longest == 1:
+        raise ValueError(
+            "train_data holds no history of two items or more: nothing follows an item"
+        )
 
 
 def _by_step(x: Any) -> Any:

@@ -68,11 +68,16 @@ def gru(layer: nn.GRU, x: Tensor, sizes: list[int]) -> Tensor:
     """
     if not sizes:
         return x.new_zeros(0, layer.hidden_size)
+    states: Tensor
     if x.device.type == "cpu":
-        states: Tensor = _Gru.apply(x, *layer.parameters(), sizes)
-        return states
-    packed = nn.utils.rnn.PackedSequence(x, torch.tensor(sizes))
-    return layer(packed)[0].data  # type: ignore[no-any-return]
+        states = _Gru.apply(x, *layer.parameters(), sizes)
+    else:
+        states = _by_torch(layer, x, sizes)
+    return states
+
+
+def _by_torch(layer: nn.GRU, x: Tensor, sizes: list[int]) -> Any:
+    return layer(nn.utils.rnn.PackedSequence(x, torch.tensor(sizes)))[0].data
 
 
 @torch.no_grad()

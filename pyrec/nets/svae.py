@@ -76,7 +76,8 @@ class SVAE_net(VAE_net):
         # Without initial weights, as in `linear`.
         embedding = nn.Embedding(self.n_items, self.embed_size, device="meta")
         recurrent = nn.GRU(self.embed_size, self.rnn_size, device="meta")
-        self.item_embed, self.gru = (m.to_empty(device="cpu") for m in (embedding, recurrent))
+        self.item_embed = embedding.to_empty(device="cpu")
+        self.gru = recurrent.to_empty(device="cpu")
         self.enc_layers = nn.ModuleList(map(linear, layers))
         self.dec_layers = nn.ModuleList(map(linear, pairwise(self.dec_dims)))
         self.init_weights()

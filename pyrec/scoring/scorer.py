@@ -102,6 +102,10 @@ class Scorer:
         self.vocabulary = id_array(ids)
         self.allow = self._numbers_of(allow, "allow")
         self.deny = self._numbers_of(deny, "deny")
+        if condition is not None:
+            # The popular items, of users without a history, must satisfy it too.
+            satisfying = model.items_with(condition)
+            self.allow = satisfying if self.allow is None else np.intersect1d(self.allow, satisfying)
         nobody = Histories.from_lists([[]], self.n_items)
         if model.item_counts is None:
             self._popularity = None
@@ -111,8 +115,6 @@ class Scorer:
             self._popularity.item_counts = model.item_counts
             best = self._popularity.recommend(nobody, self.k, allow=self.allow, deny=self.deny)
             self._popular = best.items[0], best.scores[0]
-        if self._extra:  # what does not fit the model is said before anything is written
-            self._recommend(nobody, self.allow, self.deny)
 
     def settings(self) -> dict[str, Any]:
         """Return what decides the lists besides the model and the users, as JSON values."""
