@@ -22,9 +22,8 @@ from pyrec.callbacks import EarlyStopping
 from pyrec.data import Histories
 from pyrec.evaluation import evaluate
 from pyrec.metrics import summarize
-from pyrec.models import EASE
-from pyrec.models.svae import SVAE
-from pyrec.nets.svae import SVAE_net
+from pyrec.models import EASE, SVAE
+from pyrec.nets import SVAE_net
 
 SETTINGS = {
     "embed_size": 256,

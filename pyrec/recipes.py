@@ -39,8 +39,10 @@ _OWN_LAYERS: dict[str, dict[str, Any]] = {
 # Parameters of constructors that come from the data, the layers or options of the command.
 _FROM_ELSEWHERE = {
     *("dec_dims", "enc_dims", "layers_dim", "cond_dim", "n_items", "embed_size", "rnn_size"),
-    *("seed", "n_users", "original_dim", "n_epochs", "batch_size", "k", "verbose", "save_path"),
+    *("seed", "n_users", "original_dim"),
 }
+# StandardVAE's constructor has the options of training too.
+_OF_STANDARD_VAE = {"n_epochs", "batch_size", "k", "verbose", "save_path"}
 
 
 class Recipe(NamedTuple):
@@ -191,7 +193,8 @@ def read_recipe(name: str, parameters: Sequence[str]) -> Recipe:
 def own_parameters(some_class: type) -> dict[str, Any]:
     """Return a constructor's parameters and defaults, without those that the data or options give."""
     parameters = inspect.signature(some_class).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in _FROM_ELSEWHERE}
+    others = _OF_STANDARD_VAE if some_class.__name__ == "StandardVAE" else set()
+    return {p.name: p.default for p in parameters if p.name not in _FROM_ELSEWHERE | others}
 
 
 def _accepted(name: str) -> dict[str, Any]:

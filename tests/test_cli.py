@@ -328,7 +328,7 @@ class TestTrainNetworks:
     @pytest.mark.parametrize(
         ("model", "options"),
         [
-            ("SVAE", "embed_size=4 rnn_size=6 latent_dim=3 hidden_dims=[5] pred_type=postfix"),
+            ("SVAE", "embed_size=4 rnn_size=6 latent_dim=3 hidden_dims=[5] pred_type=next_k k=3"),
             ("CFGAN", "generator_dims=[8] discriminator_dims=[4] g_steps=2 d_batch_size=9"),
             ("CMultiVAE", "latent_dim=6 hidden_dims=[12] mask_likelihood=true"),
         ],

@@ -14,10 +14,10 @@ from pyrec.callbacks import Checkpoint, EarlyStopping
 from pyrec.data import Histories, Interactions
 from pyrec.evaluation import evaluate
 from pyrec.kernels.matrices import Csr, Sequences
-from pyrec.models.svae import SVAE
-from pyrec.nets.recurrent import _by_torch, _Gru, gru, last_states, packing
-from pyrec.nets.svae import SVAE_net
-from pyrec.samplers.sequences import SVAE_Sampler
+from pyrec.models import SVAE
+from pyrec.nets import SVAE_net
+from pyrec.nets.recurrent import _by_torch, gru, last_states, packing
+from pyrec.samplers import SVAE_Sampler
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -210,7 +210,7 @@ class TestRecurrentUnit:
         x = torch.randn(int(offsets[-1]), 5, requires_grad=True)
         weights = torch.randn(len(x), 6)
         packed = packing(offsets)
-        states = gru(layer, x[packed.order], packed.sizes)[packed.place]
+        states = gru(layer, x, packed.order, packed.sizes)[packed.place]
         parts = [layer(part)[0] for part in x.split(lengths) if len(part)]
         expected = torch.cat(parts)
         torch.testing.assert_close(states, expected)
@@ -222,21 +222,26 @@ class TestRecurrentUnit:
 
     def test_other_devices_have_the_same_states(self):
         layer, packed = nn.GRU(5, 6), packing(torch.tensor([0, 4, 4, 5, 8]))
-        x = torch.randn(8, 5)
-        torch.testing.assert_close(_by_torch(layer, x, packed.sizes), gru(layer, x, packed.sizes))
+        x = torch.randn(3, 5)
+        rows = torch.tensor([2, 0, 0, 1, 2, 2, 1, 0])
+        expected = gru(layer, x, rows, packed.sizes)
+        torch.testing.assert_close(_by_torch(layer, x[rows], packed.sizes), expected)
 
     def test_gradients_in_double(self):
         torch.manual_seed(0)
         layer = nn.GRU(3, 4).double()
-        x = torch.randn(9, 3, dtype=torch.double, requires_grad=True)
+        x = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+        rows = torch.tensor([0, 2, 1, 1, 3, 0, 0, 1, 2])
         sizes = packing(torch.tensor([0, 3, 3, 8, 9])).sizes
         given = (x, *layer.parameters())
-        assert torch.autograd.gradcheck(lambda *given: _Gru.apply(*given, sizes), given)
+        assert torch.autograd.gradcheck(lambda x, *_: gru(layer, x, rows, sizes), given)
 
     def test_second_derivatives_are_refused(self):
         x = torch.randn(2, 3, requires_grad=True)
         layer = nn.GRU(3, 4)
-        (first,) = torch.autograd.grad(gru(layer, x, [1, 1]).sum(), x, create_graph=True)
+        (first,) = torch.autograd.grad(
+            gru(layer, x, torch.arange(2), [1, 1]).sum(), x, create_graph=True
+        )
         with pytest.raises(RuntimeError, match="twice"):
             first.sum().backward()
 
@@ -251,7 +256,7 @@ class TestRecurrentUnit:
     def test_nobody_has_a_step(self):
         packed = packing(torch.zeros(3, dtype=torch.int64))
         layer = nn.GRU(2, 3)
-        assert gru(layer, torch.zeros(0, 2), packed.sizes).shape == (0, 3)
+        assert gru(layer, torch.zeros(0, 2), packed.order, packed.sizes).shape == (0, 3)
         none = torch.zeros(0, dtype=torch.int64)
         assert last_states(layer, torch.zeros(0, 2), none, packed).tolist() == [[0.0] * 3] * 2
 

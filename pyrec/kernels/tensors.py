@@ -37,6 +37,7 @@ __all__ = [
     "fused_decoder_nll",
     "multinomial_nll",
     "normalize_rows",
+    "only_once",
     "release",
     "sparse_linear",
     "zero_grad",
@@ -167,10 +168,10 @@ class _Refused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
-        raise RuntimeError("pyrec's likelihood and sparse_linear cannot be differentiated twice")
+        raise RuntimeError("pyrec's own gradients cannot be differentiated twice")
 
 
-def _only_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+def only_once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Make a backward pass whose results, under ``create_graph``, refuse another one.
 
     torch's own `once_differentiable` lets a second derivative with respect to inputs pass as zero.
@@ -198,7 +199,7 @@ class _MultinomialNll(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @_only_once
+    @only_once
     def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor, None, None]:
         logits, lse = ctx.saved_tensors
         # Of a mean, the gradient is one number with stride 0.
@@ -239,7 +240,7 @@ class _FusedDecoderNll(torch.autograd.Function):
         return torch.cat(losses).mean()
 
     @staticmethod
-    @_only_once
+    @only_once
     def backward(ctx: Any, loss_grad: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
             raise RuntimeError("the gradients of fused_decoder_nll can be taken only once")
@@ -266,7 +267,7 @@ class _SparseLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @_only_once
+    @only_once
     def backward(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, weight = ctx.saved_tensors
         x, out_grad = ctx.x, out_grad.to(weight.dtype).contiguous()

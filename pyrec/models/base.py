@@ -137,7 +137,7 @@ class RecSysModel:
             else Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
         )
 
-    def items_with(self, condition: Any) -> NDArray[np.int64]:
+    def items_with(self, condition: Any) -> NDArray[np.int32]:
         """Return the numbers of the items that satisfy a condition, or any of several, ascending.
 
         Raises

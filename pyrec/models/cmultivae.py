@@ -264,9 +264,9 @@ class CMultiVAE(MultiVAE):
             x = self._under(self.histories(x), condition)
         return super().recommend(x, k, remove_seen=remove_seen, allow=allow, deny=deny)
 
-    def items_with(self, condition: Any) -> NDArray[np.int64]:
+    def items_with(self, condition: Any) -> NDArray[np.int32]:
         known = self._require_conditions()
-        return known.satisfying(wanted(known, condition, 1)).indices.astype(np.int64)
+        return known.satisfying(wanted(known, condition, 1)).indices.astype(np.int32)
 
     def histories(self, x: Any, name: str = "x") -> Any:
         n_items = self._network_items() or self.n_items

@@ -211,11 +211,6 @@ class SVAE(MultiVAE):
         outputs: tuple[Any, ...] = network.last(self._batch(histories))
         return outputs
 
-    def _check_sizes(self, configs: dict[str, dict[str, Any]], n_items: int) -> None:
-        # Its encoder begins at the recurrent unit, not at the items.
-        kept = {key: value for key, value in configs["network"].items() if key != "enc_dims"}
-        super()._check_sizes({"network": kept}, n_items)
-
 
 def _check_lengths(x: Histories) -> None:
     """Raise a ValueError unless something follows an item."""

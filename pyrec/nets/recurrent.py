@@ -7,13 +7,15 @@ the second items, and so on. The users that still have an item are then the firs
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from pyrec.kernels.tensors import _only_once
+from pyrec.kernels.memory import scratch
+from pyrec.kernels.tensors import only_once
 
 __all__ = ["Packing", "gru", "last_states", "packing"]
 
@@ -49,30 +51,36 @@ def packing(offsets: Tensor) -> Packing:
     return Packing(users.to(device), sizes.tolist(), *on_device)
 
 
-def gru(layer: nn.GRU, x: Tensor, sizes: list[int]) -> Tensor:
+def gru(layer: nn.GRU, inputs: Tensor, rows: Tensor, sizes: list[int]) -> Tensor:
     """Return the (steps, hidden) states of one layer after each step, from a state of zeros.
 
     Parameters
     ----------
     layer : torch.nn.GRU
         Of one layer, in one direction.
-    x : (steps, inputs) tensor
-        Packed by time.
+    inputs : (m, inputs) tensor
+        The different inputs that there are.
+    rows : (steps,) int64 tensor
+        Which of them each step has, packed by time.
     sizes : list of int
         Steps at each time.
 
     Notes
     -----
     On the CPU torch's own backward pass takes time that grows with the square of the length, and
-    makes the weights' gradient step by step. Here it is one product over all steps.
+    makes the weights' gradient step by step. Here it is one product over all steps, and what an input
+    gives for the gates is computed once, however often it comes.
     """
     if not sizes:
-        return x.new_zeros(0, layer.hidden_size)
+        return inputs.new_zeros(0, layer.hidden_size)
     states: Tensor
-    if x.device.type == "cpu":
-        states = _Gru.apply(x, *layer.parameters(), sizes)
+    if inputs.device.type == "cpu":
+        w_ih, w_hh, b_ih, b_hh = layer.parameters()
+        with torch.autocast("cpu", enabled=False):
+            table = torch.addmm(b_ih, inputs.to(w_ih.dtype), w_ih.t())
+        states = _Gru.apply(table, rows, w_hh, b_hh, sizes)
     else:
-        states = _by_torch(layer, x, sizes)
+        states = _by_torch(layer, inputs[rows], sizes)
     return states
 
 
@@ -140,86 +148,77 @@ def _step(x: Gates, a: Tensor, h: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 class _Gru(torch.autograd.Function):
+    """The steps from `table`, what each input gives for the gates."""
+
     @staticmethod
     def forward(
-        ctx: Any,
-        x: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor,
-        b_hh: Tensor,
-        sizes: list[int],
+        ctx: Any, table: Tensor, rows: Tensor, w_hh: Tensor, b_hh: Tensor, sizes: list[int]
     ) -> Tensor:
         with torch.autocast("cpu", enabled=False):
             size = w_hh.shape[1]
-            x = x.to(w_ih.dtype)
-            gates = torch.addmm(b_ih, x, w_ih.t())
+            gates = table.index_select(0, rows)
             # What the state adds to the third gate, before the reset.
-            inner, states = (x.new_empty(len(x), size) for _ in range(2))
-            a = x.new_empty(sizes[0], 3 * size)
+            inner, states = (gates.new_empty(len(rows), size) for _ in range(2))
+            a = gates.new_empty(sizes[0], 3 * size)
             transposed = w_hh.t().contiguous()
-            h = x.new_zeros(sizes[0], size)
-            times = zip(
-                sizes, _by_time(gates, sizes), inner.split(sizes), states.split(sizes), strict=True
-            )
-            for n, now, kept, out in times:
+            h = gates.new_zeros(sizes[0], size)
+            times = _by_time(gates, sizes), inner.split(sizes), states.split(sizes)
+            for n, now, kept, out in zip(sizes, *times, strict=True):
                 torch.addmm(b_hh, h[:n], transposed, out=a[:n])
                 kept.copy_(a[:n, 2 * size :])
                 h = _step(now, a[:n], h[:n], out)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, inner, states)
-        ctx.sizes = sizes
+        ctx.save_for_backward(rows, w_hh, gates, inner, states)
+        ctx.sizes, ctx.n_inputs = sizes, len(table)
         return states
 
     @staticmethod
-    @_only_once
+    @only_once
     def backward(ctx: Any, states_grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_ih, w_hh, gates, inner, states = ctx.saved_tensors
-        with torch.autocast("cpu", enabled=False):
-            before = _shifted(states, ctx.sizes)
-            slopes = _slopes(gates, inner, before)
-            dh = states_grad.to(states.dtype).clone(memory_format=torch.contiguous_format)
-            a_grad = _a_grad(dh, slopes, gates, w_hh, ctx.sizes)
-            x_grad, size = slopes, w_hh.shape[1]
+        rows, w_hh, gates, inner, states = ctx.saved_tensors
+        steps, size = states.shape
+        with ExitStack() as stack:
+            stack.enter_context(torch.autocast("cpu", enabled=False))
+            before, dh, slopes, a_grad = (
+                stack.enter_context(scratch(f"gru {role}", shape, gates.dtype, gates.device))
+                for role, shape in enumerate([states.shape] * 2 + [gates.shape] * 2)
+            )
+            _shifted(states, ctx.sizes, out=before)
+            _slopes(gates, inner, before, out=slopes)
+            dh.copy_(states_grad)
+            _a_grad(dh, slopes, gates, w_hh, ctx.sizes, out=a_grad)
+            x_grad = slopes
             x_grad[:, : 2 * size] = a_grad[:, : 2 * size]
             x_grad[:, 2 * size :] *= dh
-            ones = x.new_ones(len(x))
-            return (
-                x_grad @ w_ih if ctx.needs_input_grad[0] else None,
-                x_grad.t() @ x,
-                a_grad.t() @ before,
-                ones @ x_grad,
-                ones @ a_grad,
-                None,
-            )
+            table_grad = gates.new_zeros(ctx.n_inputs, 3 * size).index_add_(0, rows, x_grad)
+            w_grad = a_grad.t() @ before
+            return table_grad, None, w_grad, a_grad.new_ones(steps) @ a_grad, None
 
 
-def _shifted(states: Tensor, sizes: list[int]) -> Tensor:
+def _shifted(states: Tensor, sizes: list[int], out: Tensor) -> None:
     """The state before each step."""
-    before = torch.empty_like(states)
-    before[: sizes[0]] = 0
+    out[: sizes[0]] = 0
     begin = sizes[0]
     for previous, n in pairwise(sizes):
-        before[begin : begin + n] = states[begin - previous : begin - previous + n]
+        out[begin : begin + n] = states[begin - previous : begin - previous + n]
         begin += n
-    return before
 
 
-def _slopes(gates: Tensor, inner: Tensor, before: Tensor) -> Tensor:
+def _slopes(gates: Tensor, inner: Tensor, before: Tensor, out: Tensor) -> None:
     """The derivative of each step's state by what enters r, z and n, through sigmoid or tanh."""
     size = inner.shape[1]
     r, z, n = gates.split(size, 1)
-    slopes = torch.empty_like(gates)
-    dr, dz, dn = slopes.split(size, 1)
+    dr, dz, dn = out.split(size, 1)
     torch.mul(n, n, out=dn).neg_().add_(1).mul_(1 - z)
     torch.sub(before, n, out=dz).mul_(z).mul_(1 - z)
     torch.mul(r, 1 - r, out=dr).mul_(inner).mul_(dn)
-    return slopes
 
 
-def _a_grad(dh: Tensor, slopes: Tensor, gates: Tensor, w_hh: Tensor, sizes: list[int]) -> Tensor:
+def _a_grad(
+    dh: Tensor, slopes: Tensor, gates: Tensor, w_hh: Tensor, sizes: list[int], out: Tensor
+) -> None:
     """The gradient of what the states give for the gates; `dh` becomes the gradient of the states."""
     size = w_hh.shape[1]
-    a_grad = slopes.clone()
+    a_grad = out.copy_(slopes)
     a_grad[:, 2 * size :] *= gates[:, :size]
     per_gate = a_grad.view(-1, 3, size)
     views = (t.split(sizes) for t in (per_gate, a_grad, dh, dh[:, None], gates[:, size : 2 * size]))
@@ -229,4 +228,3 @@ def _a_grad(dh: Tensor, slopes: Tensor, gates: Tensor, w_hh: Tensor, sizes: list
         own *= d_per_gate
         if time:
             times[time - 1][3][:n].addcmul_(d, z).addmm_(flat, w_hh)
-    return a_grad

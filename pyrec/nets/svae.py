@@ -119,7 +119,8 @@ class SVAE_net(VAE_net):
         """
         batch = self.sequences(x)
         packed = packing(batch.offsets)
-        states = gru(self.gru, self.item_embed(batch.items[packed.order]), packed.sizes)
+        items, rows = torch.unique(batch.items[packed.order], return_inverse=True)
+        states = gru(self.gru, self.item_embed(items), rows, packed.sizes)
         mu, logvar = self._heads(states)
         return mu[packed.place], logvar[packed.place]
 

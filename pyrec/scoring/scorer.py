@@ -105,7 +105,8 @@ class Scorer:
         if condition is not None:
             # The popular items, of users without a history, must satisfy it too.
             satisfying = model.items_with(condition)
-            self.allow = satisfying if self.allow is None else np.intersect1d(self.allow, satisfying)
+            both = satisfying if self.allow is None else np.intersect1d(self.allow, satisfying)
+            self.allow = both.astype(np.int32)
         nobody = Histories.from_lists([[]], self.n_items)
         if model.item_counts is None:
             self._popularity = None
