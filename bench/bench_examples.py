@@ -65,9 +65,8 @@ def test_conditioned(measured, x, item_conditions, way):
         inputs, targets = measured(scipy_batches, x, item_conditions, chosen)
     rows, conditions = chosen[-ROWS:].T
     np.testing.assert_array_equal(inputs.toarray()[:, : x.shape[1]], x[rows].toarray())
-    if (conditions >= 0).all():
-        has = item_conditions.toarray().T[conditions]
-        np.testing.assert_array_equal(targets.toarray(), x[rows].toarray() * has)
+    has = np.vstack([item_conditions.toarray().T, np.ones(x.shape[1])])[conditions]  # -1: all
+    np.testing.assert_array_equal(targets.toarray(), x[rows].toarray() * has)
 
 
 def argpartition_masks(x, share, step):

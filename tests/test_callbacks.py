@@ -25,9 +25,9 @@ from pyrec.callbacks import (
     ValidationLoss,
     annealed,
 )
-from pyrec.data import Interactions
+from pyrec.data import Histories, Interactions
 from pyrec.evaluation import evaluate
-from pyrec.models import AETrainer, MultiVAE
+from pyrec.models import CFGAN, SVAE, AETrainer, MultiVAE
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -135,6 +135,35 @@ class TestHistories:
         fit(ValidationLoss(TR, batch_size), model=model)
         expected = ((model.scores(TR) - TR.toarray()) ** 2).mean()
         assert model.history["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
+
+    def test_validation_loss_of_sequences(self):
+        rng = np.random.default_rng(0)
+        lists = [rng.permutation(ITEMS)[: rng.integers(2, 9)] for _ in range(11)]
+        histories = Histories.from_lists(lists, ITEMS)
+        net = nets.SVAE_net(ITEMS, 4, 5, [3, ITEMS], [5, 3])
+        model = SVAE(net, pred_type="next")
+        model.train(
+            histories,
+            num_epochs=1,
+            batch_size=4,
+            verbose=0,
+            callbacks=[ValidationLoss(histories, 3)],
+        )
+        losses = []
+        for user in lists:
+            logits, mu, logvar = net(torch.tensor(user[:-1].astype(int))[None])
+            nll = torch.nn.functional.cross_entropy(
+                logits[0], torch.tensor(user[1:]), reduction="sum"
+            )
+            kl = -0.5 * (1 + logvar - mu**2 - logvar.exp()).sum(-1).mean()
+            losses.append((nll + kl).item())
+        assert model.history["val_loss"] == [pytest.approx(np.mean(losses), rel=1e-5)]
+
+    def test_validation_loss_of_two_networks_is_refused(self):
+        model = CFGAN(nets.CFGAN_G_net([ITEMS, 4, ITEMS]), nets.CFGAN_D_net([2 * ITEMS, 4, 1]))
+        with pytest.raises(TypeError, match="needs a model whose loss is one, not CFGAN"):
+            model.train(X, num_epochs=1, verbose=0, callbacks=[ValidationLoss(TR)])
+        assert model.epoch == 0
 
     def test_validation_users_are_checked(self):
         with pytest.raises(ValueError, match="x_valid has 19 columns, expected n_items = 20"):

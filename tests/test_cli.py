@@ -343,9 +343,11 @@ class TestTrainNetworks:
         conditions = ["--conditions", films] if model == "CMultiVAE" else []
         assert run(*command, *conditions).code == 0
         trained = load_model(out)
-        for option in options.split()[-2:]:
-            name, _, value = option.partition("=")
+        parameters = dict(option.split("=") for option in options.split())
+        for name, value in parameters.items():
             assert str(getattr(trained, name, value)).lower() == value
+        if model == "CFGAN":
+            assert trained.gradient_updates == 2 * (int(parameters["g_steps"]) + 5)
         assert run("evaluate", out, demo / "split").code == 0
         lists = tmp_path / "lists"
         assert run("recommend", out, demo / "split", "--out", lists, "--k", 5).code == 0

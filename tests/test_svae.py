@@ -415,12 +415,10 @@ class TestModel:
         own.train(circles(), num_epochs=60, batch_size=8, verbose=0)
         walks = [[(s + t) % N for t in range(4)] for s in range(N)]
         best = own.recommend(walks, 1).items[:, 0]
-        expected = {(s + 4) % N for s in range(N)}
         near = sum((item - walk[-1]) % N <= 2 for item, walk in zip(best, walks, strict=True))
         assert near >= 11
         if pred_type == "next":
             assert sum(i == (w[-1] + 1) % N for i, w in zip(best, walks, strict=True)) >= 11
-        assert set(best) <= expected
 
     def test_order_counts(self):
         own = trained(circles(), 20)

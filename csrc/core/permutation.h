@@ -7,11 +7,12 @@ namespace pyrec {
 // A permutation of 0..n-1 that seed and epoch decide, one place at a time: nothing is kept of it.
 //
 // A Feistel network is a bijection of the numbers of a few bits (Luby & Rackoff 1988); what leaves the
-// range goes through it again until it comes back (Black & Rogaway 2002), twice at most in the mean.
+// range goes through it again until it comes back (Black & Rogaway 2002): twice at most in the mean, but
+// for the smallest ranges.
 class Permutation {
   public:
     Permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) : n_(static_cast<std::uint64_t>(n)) {
-        int bits = 0;
+        int bits = kLeastBits;
         while (bits < 63 && (std::uint64_t{1} << bits) < n_) ++bits;
         low_bits_ = bits / 2;
         low_ = (std::uint64_t{1} << low_bits_) - 1;
@@ -34,6 +35,8 @@ class Permutation {
 
   private:
     static constexpr int kRounds = 8;
+    // With halves of one bit each some orders would be more likely than others.
+    static constexpr int kLeastBits = 8;
     std::uint64_t n_, low_, high_, keys_[kRounds];
     int low_bits_;
 };

@@ -33,7 +33,7 @@ class ConditionedRows {
         require(e_.items.rows == n_items, "item_conditions must have a row for each of the " +
                                               std::to_string(n_items) + " items, got " +
                                               std::to_string(e_.items.rows));
-        if (n_conditions > 64) return;
+        if (n_conditions == 0 || n_conditions > 64) return;
         masks_.resize(static_cast<std::size_t>(n_items));
         condition_masks(e_.items, {masks_.data(), n_items});
         e_.masks = {masks_.data(), n_items};

@@ -64,16 +64,24 @@ class ValidationLoss(Callback):
         self.x_valid = x_valid
         self.batch_size = batch_size
 
+    def bind(self, model: AETrainer) -> None:
+        if not hasattr(model, "batches"):
+            raise TypeError(
+                f"ValidationLoss needs a model whose loss is one, not {type(model).__name__}"
+            )
+        super().bind(model)
+
     def on_train_begin(self, logs: Logs) -> None:
         self._batches = self.model.batches(self.x_valid, self.batch_size, name="x_valid")
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.model.network.eval()
-        total = 0.0
+        total, users = 0.0, 0
         with torch.no_grad():
-            for batch, _ in self._batches:
-                total += self.model.loss(batch).item() * len(batch)
-        logs["val_loss"] = total / self._batches.sparse_data_tr.shape[0]
+            for batch, target in self._batches:
+                n = batch.shape[0]
+                total, users = total + self.model.loss(batch, target).item() * n, users + n
+        logs["val_loss"] = total / users
 
 
 class Metrics(Callback):

@@ -46,7 +46,7 @@ class ConditionedRows:
     Notes
     -----
     The matrices are checked once, here; their arrays are borrowed and must not change afterwards.
-    Memory: 16 bytes a row.
+    Memory: 24 bytes a row, and 8 an item.
     """
 
     def __init__(

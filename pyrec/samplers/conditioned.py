@@ -130,7 +130,7 @@ class ConditionedDataSampler(_ExampleSampler):
 
     Notes
     -----
-    No example is made before it is asked for: memory is 16 bytes a row, and the batches (see
+    No example is made before it is asked for: memory is 24 bytes a row, 8 an item, and the batches (see
     `DataSampler`).
 
     References

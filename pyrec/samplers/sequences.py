@@ -77,7 +77,8 @@ class SVAE_Sampler(Sampler):
 
     Notes
     -----
-    The values of a target row sum to 1: each step counts once, however many items are its target.
+    The targets of ``"postfix"`` are all the rest of a sequence at each of its steps: T² / 2 entries of
+    8 bytes for T items. The values of a target row sum to 1: each step counts once, however many items are its target.
     Users are shuffled, then those of four batches at a time are put together by length: a recurrent
     unit takes a step for each item of a batch's longest sequence.
     """
