@@ -405,6 +405,13 @@ class TestTraining:
         assert_same_bits(arrays(resumed), arrays(whole))
         assert history.losses == whole.history["loss"]
 
+    def test_other_steps_are_another_training(self, item_based, tmp_path):
+        model = make(item_based)
+        model.train(X, num_epochs=1, callbacks=[Checkpoint(tmp_path / "c")], **QUIET)
+        for other in ({"g_steps": 4}, {"d_steps": 1}, {"batch_size": 14}, {"d_batch_size": 3}):
+            with pytest.raises(ValueError, match=r"batch sizes are \[3, 2, 15, 15\], this one's"):
+                make(item_based).train(X, num_epochs=2, resume=tmp_path / "c", **{**QUIET, **other})
+
     def test_an_interrupt_leaves_a_usable_model(self, item_based, caplog):
         model = make(item_based)
 
@@ -655,6 +662,62 @@ class TestItemBased:
         model.train(X, num_epochs=1, callbacks=[Checkpoint(tmp_path / "c")], **QUIET)
         with pytest.raises(ValueError, match="of another training: its users are other ones"):
             make(True).train(X[::-1], num_epochs=2, resume=tmp_path / "c", **QUIET)
+
+    def test_a_file_of_the_other_form_is_refused(self, tmp_path):
+        square = X[:ITEMS]
+        options = {**QUIET, "num_epochs": 1}
+        forms = {}
+        for item_based in (True, False):
+            net = CFGAN_G_net([ITEMS, 6, ITEMS]), CFGAN_D_net([2 * ITEMS, 5, 1])
+            forms[item_based] = CFGAN(*net, item_based=item_based)
+        forms[True].train(square, callbacks=[Checkpoint(tmp_path / "c")], **options)
+        with pytest.raises(ValueError, match="of another training: its users are other ones"):
+            forms[False].train(square, resume=tmp_path / "c", **options)
+        assert not forms[False].item_based
+
+    def test_items_are_passed_once_for_all_blocks_of_users(self, monkeypatch):
+        model = make(True)
+        model.train(X, num_epochs=1, **QUIET)
+        x = sp.csr_array(sp.vstack([X[:20], sp.csr_array((2, ITEMS)), X[20:]]))
+        expected = model.recommend(x, 5)
+        calls = []
+        factored = CFGAN_G_net.factored
+        monkeypatch.setattr(
+            CFGAN_G_net, "factored", lambda self, x: calls.append(1) or factored(self, x)
+        )
+        monkeypatch.setattr(model, "_block_rows", lambda: 4)
+        ours = model.recommend(x, 5)
+        np.testing.assert_array_equal(ours.items, expected.items)
+        np.testing.assert_allclose(ours.scores, expected.scores, rtol=1e-6)
+        assert calls == []  # kept from before
+        model.train(X, num_epochs=1, **QUIET)
+        changed = model.recommend(x, 5)
+        assert len(calls) == 1
+        assert np.abs(changed.scores - expected.scores).max() > 0
+        with torch.no_grad():
+            model.generator.layers[0].weight.mul_(2)
+        assert np.abs(model.recommend(x, 5).scores - changed.scores).max() > 0
+
+
+def test_batches_that_are_none():
+    model = make()
+    for batch in (X, torch.zeros(2, ITEMS), ("both", X)):
+        with pytest.raises(TypeError, match="train_loader must give pairs of 'generator' or"):
+            model.train_epoch(1, [batch], 0)
+    for train_batch in (model.train_gen_batch, model.train_disc_batch):
+        with pytest.raises(ValueError, match="batch has no rows"):
+            train_batch(X[:0])
+
+
+@pytest.mark.parametrize("config", [3, {"class": "CFGAN_G_net", "layers_dim": []}])
+def test_files_whose_network_makes_no_sense(config, tmp_path):
+    model = make()
+    model.train(X, num_epochs=1, **QUIET)
+    state = model.state
+    model.state = lambda: ({**state()[0], "generator": config}, state()[1])
+    model.save_model(tmp_path / "m")
+    with pytest.raises(ValueError, match="m does not hold a valid CFGAN: "):
+        storage.load_model(tmp_path / "m")
 
 
 class TestTrainingUsers:

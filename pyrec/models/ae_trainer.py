@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pyrec import kernels, losses, training
 from pyrec.callbacks import Callback
 from pyrec.data import as_csr
 from pyrec.files import StrPath
-from pyrec.kernels import tensors
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import SparseLinear
 from pyrec.models.base import Recommendations, RecSysModel, as_rows
+from pyrec.models.network_model import as_array
 from pyrec.models.torch_trainer import TorchNNTrainer
 from pyrec.samplers import DataSampler
 from pyrec.training import EVALUATE
@@ -113,16 +112,7 @@ class AETrainer(TorchNNTrainer):
         FloatingPointError
             The loss is NaN or infinite; the weights stay as they were.
         """
-        self.network.train()
-        tensors.zero_grad(self.network.parameters())
-        with tensors.fast_float32():
-            loss = self.loss(tr_batch, te_batch)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value}")
-            torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.gradient_updates += 1
+        value = self._updated(self.network, self.optimizer, lambda: self.loss(tr_batch, te_batch))
         if self.n_items is None:  # in a loop of the user's own; `train` knows the catalogue
             self.n_items = self._network_items() or int(tr_batch.shape[1])
             self.item_counts = np.zeros(self.n_items, np.int64)
@@ -251,10 +241,6 @@ class AETrainer(TorchNNTrainer):
             parts.append((scores, *latents))
         return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
-    def scores(self, x: Any) -> NDArray[np.float32]:
-        """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
-        return _array(self.predict(x, remove_train=False)[0])
-
     def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
         """Return the `k` items whose vectors in the decoder's last layer have the largest cosine.
 
@@ -273,10 +259,7 @@ class AETrainer(TorchNNTrainer):
         network: Any = self.network
         if not hasattr(network, "item_factors"):
             return super().similar_items(items, k)
-        vectors = _array(network.item_factors()[0])
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-        return kernels.topk_factors(vectors[numbers], vectors, k, self._each_itself(numbers))
+        return self._nearest(numbers, as_array(network.item_factors()[0]), k)
 
     def training_data(
         self, train_data: Any, batch_size: int, seed: int
@@ -319,7 +302,7 @@ class AETrainer(TorchNNTrainer):
             return super()._topk(x, k, seen, allow, deny)
         with self._evaluating():
             logits = self._answers(x)[0]
-        h, weight, bias = map(_array, (logits.h, logits.weight, logits.bias))
+        h, weight, bias = map(as_array, (logits.h, logits.weight, logits.bias))
         return kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
 
     def _block_rows(self) -> int:
@@ -369,13 +352,3 @@ class AETrainer(TorchNNTrainer):
         network: Any = self.network
         result = network.factored(x) if hasattr(network, "factored") else network(x)
         return result if isinstance(result, tuple) else (result,)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        self.network.eval()
-        with torch.no_grad(), tensors.fast_float32():
-            yield
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().float().cpu().numpy()

@@ -17,8 +17,8 @@ from pyrec import kernels, training
 from pyrec.arguments import at_least_zero, flag, is_number, whole
 from pyrec.callbacks import Callback
 from pyrec.data import as_csr
+from pyrec.data.csr import kind_of
 from pyrec.files import StrPath
-from pyrec.kernels import tensors
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch
 from pyrec.models.base import RecSysModel, as_rows
@@ -95,6 +95,8 @@ class CFGAN(GeneratorModel):
 
     _optimizer_of: ClassVar[dict[str, str]] = {"generator": "opt_g", "discriminator": "opt_d"}
     _d_loss = math.nan
+    # Of an epoch: the batches of each network, and their sizes.
+    _steps: list[int] | None = None
 
     def __init__(
         self,
@@ -184,9 +186,16 @@ class CFGAN(GeneratorModel):
         """
         steps = {"generator": self.train_gen_batch, "discriminator": self.train_disc_batch}
         losses: dict[str, list[float]] = {name: [] for name in steps}
-        done = training.each_batch(
-            self, epoch, train_loader, verbose, lambda step: steps[step[0]](step[1])
-        )
+
+        def update(step: Any) -> float:
+            if not isinstance(step, tuple) or len(step) != 2 or str(step[0]) not in steps:
+                raise TypeError(
+                    "train_loader must give pairs of 'generator' or 'discriminator' and a batch, "
+                    f"got {kind_of(step)}"
+                )
+            return steps[step[0]](step[1])
+
+        done = training.each_batch(self, epoch, train_loader, verbose, update)
         for (name, _), loss in done:
             losses[name].append(loss)
         for name, values in losses.items():
@@ -237,7 +246,7 @@ class CFGAN(GeneratorModel):
             Profiles a batch, where `train_data` is no `CFGAN_TrainingSampler`, and in the steps of
             the discriminator; by default the same.
         device, precision, resume
-            As for `AETrainer.train`; with `resume` the steps too must be those of the first training.
+            As for `AETrainer.train`; the steps and batch sizes too must be those of the first training.
 
         Raises
         ------
@@ -289,7 +298,26 @@ class CFGAN(GeneratorModel):
             second = CFGAN_TrainingSampler(
                 sampler.sparse_data_tr, d_batch_size, layout=sampler.layout, seed=sampler.seed
             )
+        catalogue._steps = [g_steps, d_steps, sampler.batch_size, second.batch_size]
         return Steps(sampler, second, g_steps, d_steps), catalogue
+
+    def take_catalogue(self, catalogue: RecSysModel) -> None:
+        super().take_catalogue(catalogue)
+        self._steps = getattr(catalogue, "_steps", None)
+
+    def progress(self) -> dict[str, Any]:
+        return {**super().progress(), "steps": self._steps}
+
+    def _check_same(self, progress: dict[str, Any], catalogue: RecSysModel, seed: int) -> None:
+        super()._check_same(progress, catalogue, seed)
+        before, now = progress["steps"], getattr(catalogue, "_steps", None)
+        if before not in (None, now):
+            names = "g_steps, d_steps and the two batch sizes"
+            raise ValueError(f"its {names} are {before}, this one's {now}")
+
+    def _set_progress(self, progress: dict[str, Any]) -> None:
+        super()._set_progress(progress)
+        self._steps = progress["steps"]
 
     @classmethod
     def _constructor(cls) -> tuple[dict[str, str], list[str]]:
@@ -323,19 +351,15 @@ class CFGAN(GeneratorModel):
     ) -> float:
         """Update a network once; `loss_of` gets the batch, and as CSR on the CPU for its pattern."""
         pattern = self._pattern(batch)
-        for each in self.networks():
-            each.train()
-        tensors.zero_grad(net.parameters())
-        with tensors.fast_float32():
+        if len(pattern) == 0:
+            raise ValueError("batch has no rows")
+
+        def loss() -> Tensor:
             is_bf16 = self.precision == "bf16"
             with torch.autocast(self.device.type, torch.bfloat16, enabled=is_bf16):
-                loss = loss_of(self._batch(pattern), pattern)
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value}")
-            torch.autograd.backward(loss)
-        optimizer.step()
-        self.gradient_updates += 1
+                return loss_of(self._batch(pattern), pattern)
+
+        value = self._updated(net, optimizer, loss)
         if self.n_items is None and not self.item_based:
             # In a loop of the user's own; `train` knows the catalogue.
             self.n_items = pattern.n_cols

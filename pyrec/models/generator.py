@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,11 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from pyrec import kernels
-from pyrec.kernels import tensors
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch, SparseLinear
 from pyrec.models.base import Recommendations, RecSysModel, as_rows
-from pyrec.models.network_model import NetworkModel
+from pyrec.models.network_model import NetworkModel, as_array
 from pyrec.models.training_users import TrainingUsers
 from pyrec.nets.cfgan import CFGAN_G_net
 from pyrec.samplers.adversarial import CFGAN_TrainingSampler
@@ -44,6 +42,7 @@ class GeneratorModel(NetworkModel):
     generator: nn.Module
     item_based: bool
     _users: TrainingUsers | None = None
+    _kept: tuple[Any, dict[str, NDArray[np.float32]]] = (None, {})
 
     def predict(self, x: Any, remove_train: bool = True) -> tuple[Tensor]:
         """Return the scores of every item, without noise: two calls give the same.
@@ -77,10 +76,6 @@ class GeneratorModel(NetworkModel):
             parts.append(scores)
         return (parts[0] if len(parts) == 1 else torch.cat(parts),)
 
-    def scores(self, x: Any) -> NDArray[np.float32]:
-        """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
-        return _array(self.predict(x, remove_train=False)[0])
-
     def similar_items(self, items: ArrayLike, k: int = 10) -> Recommendations:
         """Return the `k` items whose vectors have the largest cosine.
 
@@ -101,10 +96,8 @@ class GeneratorModel(NetworkModel):
         numbers = self._item_numbers(items)
         if not isinstance(self.generator, CFGAN_G_net):
             return super().similar_items(items, k)
-        vectors = self._hidden() if self.item_based else _array(self._layered.item_factors()[0])
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
-        return kernels.topk_factors(vectors[numbers], vectors, k, self._each_itself(numbers))
+        vectors = self._hidden() if self.item_based else as_array(self._layered.item_factors()[0])
+        return self._nearest(numbers, vectors, k)
 
     def histories(self, x: Any, name: str = "x") -> Any:
         if isinstance(x, CFGAN_TrainingSampler):
@@ -148,7 +141,7 @@ class GeneratorModel(NetworkModel):
         super()._check_same(progress, catalogue, seed)
         users = getattr(catalogue, "_users", None)
         # Other users, or the same ones in another order, are other columns of the networks.
-        if users is not None and progress.get("users") != users.digest:
+        if progress.get("users") != (None if users is None else users.digest):
             raise ValueError("its users are other ones than those of the data")
 
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
@@ -157,8 +150,8 @@ class GeneratorModel(NetworkModel):
         if self.item_based:
             return self._topk_of_users(self._numbers(x), k, seen, allow, deny)
         with self._evaluating():
-            h = _array(self._layered.factored(self._batch(x)).h)
-        weight, bias = map(_array, self._layered.item_factors())
+            h = as_array(self._layered.factored(self._batch(x)).h)
+        weight, bias = map(as_array, self._layered.item_factors())
         best = kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
         return Recommendations(best.items, self._finished(best.scores))
 
@@ -166,7 +159,7 @@ class GeneratorModel(NetworkModel):
         self, users: NDArray[np.int64], k: int, seen: Any, allow: Any, deny: Any
     ) -> Recommendations:
         """The best items of training users, -1 for somebody unknown, who gets the means of all."""
-        weight, bias = map(_array, self._layered.item_factors())
+        weight, bias = map(as_array, self._layered.item_factors())
         items, wanted, strangers = self._hidden(), weight[users], users < 0
         if strangers.any():
             # The means are one more factor, that of strangers alone.
@@ -210,13 +203,28 @@ class GeneratorModel(NetworkModel):
 
     def _means(self) -> NDArray[np.float32]:
         """The means of all users' scores, (n_items,)."""
-        with self._evaluating():
-            return _array(torch.cat([made.mean(1) for made in self._all_made()]))
+
+        def made() -> Tensor:
+            return torch.cat([scores.mean(1) for scores in self._all_made()])
+
+        return self._once("means", made)
 
     def _hidden(self) -> NDArray[np.float32]:
         """What the last layer sees of each item's profile, (n_items, r)."""
-        with self._evaluating():
-            return _array(self._layered.factored(self._batch(self._known().profiles)).h)
+        return self._once(
+            "hidden", lambda: self._layered.factored(self._batch(self._known().profiles)).h
+        )
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> NDArray[np.float32]:
+        """What is made of all items, kept for the next block of users while the weights stay."""
+        versions = [(id(p), p._version) for p in self.generator.parameters()]
+        key = (id(self._users), self.gradient_updates, *versions)
+        if self._kept[0] != key:
+            self._kept = (key, {})
+        if name not in self._kept[1]:
+            with self._evaluating():
+                self._kept[1][name] = as_array(make())
+        return self._kept[1][name]
 
     def _known(self) -> TrainingUsers:
         self._require_trained()
@@ -255,13 +263,3 @@ class GeneratorModel(NetworkModel):
         """Profiles as the networks take them, on their device."""
         rows = x if isinstance(x, Csr) else Csr.from_scipy(x)
         return (rows if self._takes_csr() else rows.dense()).to(self.device)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        self.generator.eval()
-        with torch.no_grad(), tensors.fast_float32():
-            yield
-
-
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.detach().float().cpu().numpy()

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from pyrec import nets
+from pyrec import kernels, nets
 from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import Callback
 from pyrec.files import StrPath
+from pyrec.kernels import tensors
 from pyrec.models import networks, storage
-from pyrec.models.base import RecSysModel
+from pyrec.models.base import Recommendations, RecSysModel
 from pyrec.training import PRECISIONS
 
-__all__ = ["NetworkModel", "adam", "checked_network", "parameters_of"]
+__all__ = ["NetworkModel", "adam", "as_array", "checked_network", "parameters_of"]
 
 
 class NetworkModel(RecSysModel):
@@ -111,6 +113,10 @@ class NetworkModel(RecSysModel):
     def train_epoch(self, epoch: int, train_loader: Any, verbose: int = 1) -> float:
         """Update the weights once a batch; return the mean loss."""
         raise NotImplementedError(f"{type(self).__name__} does not implement train_epoch")
+
+    def scores(self, x: Any) -> NDArray[np.float32]:
+        """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
+        return as_array(self.predict(x, remove_train=False)[0])
 
     def epoch_values(self) -> dict[str, float]:
         """Return what else of an epoch enters the history, beside its loss."""
@@ -256,6 +262,38 @@ class NetworkModel(RecSysModel):
             net.eval()
         self._set_progress(progress)
 
+    def _updated(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor]
+    ) -> float:
+        """Update a network once; return the loss before, or raise a FloatingPointError."""
+        for each in self.networks():
+            each.train()
+        tensors.zero_grad(net.parameters())
+        with tensors.fast_float32():
+            loss = loss_of()
+            value = loss.item()
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss is {value}")
+            torch.autograd.backward(loss)
+        optimizer.step()
+        self.gradient_updates += 1
+        return value
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        for net in self.networks():
+            net.eval()
+        with torch.no_grad(), tensors.fast_float32():
+            yield
+
+    def _nearest(
+        self, items: NDArray[np.int64], vectors: NDArray[np.float32], k: int
+    ) -> Recommendations:
+        """The `k` items whose vectors have the largest cosine with those of `items`."""
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+        return kernels.topk_factors(vectors[items], vectors, k, self._each_itself(items))
+
     @classmethod
     def _constructor(cls) -> tuple[dict[str, str], list[str]]:
         """The constructor's parameters: networks, with the attribute of each, and all others."""
@@ -311,6 +349,11 @@ class NetworkModel(RecSysModel):
         for name, state in progress["callbacks"]:
             if not isinstance(name, str) or not isinstance(state, dict):
                 raise ValueError("callbacks must be pairs of a class and its state")
+
+
+def as_array(tensor: Tensor) -> NDArray[np.float32]:
+    """Return a tensor as a float32 array, without a copy where it is one."""
+    return tensor.detach().float().cpu().numpy()
 
 
 def parameters_of(model_class: type[NetworkModel]) -> list[str]:

@@ -157,6 +157,6 @@ def _restore(
         model.restore(parameters, tensors, n_items)
     except KeyError as error:
         raise ValueError(f"{path} does not hold a valid {name}: {error} is missing") from error
-    except (TypeError, ValueError, NotImplementedError) as error:
+    except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError) as error:
         raise ValueError(f"{path} does not hold a valid {name}: {error}") from error
     model.n_items, model.item_ids, model.item_counts = n_items, ids, counts
