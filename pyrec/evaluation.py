@@ -61,7 +61,7 @@ def evaluate(model: RecSysModel, test_loader: Any, metric_list: Iterable[str]) -
     names = metric_names(metric_list)
     parts: list[dict[str, Values]] = []
     for tr, te in pairs(model, test_loader):
-        k = deepest(names, tr.shape[1])
+        k = deepest(names, te.shape[1])
         for rows in _blocks(tr.shape[0], 8 * k):
             best = model.recommend(tr[rows], k=k)
             parts.append(kernels.ranking(best.items, te[rows], names))
@@ -81,8 +81,9 @@ def one_plus_random(
     The ``r`` items are drawn without replacement, anew for each held-out item, from those that are
     neither in the user's history nor held out (all of them where there are no more than ``r``).
     Draws depend on the seed and the user's row alone. Equal scores rank the lower item number
-    first; a held-out item scored -inf or NaN is never found. Memory: the model, plus score rows of
-    ``BLOCK_BYTES`` (64 MiB, at least one row).
+    first; a held-out item scored -inf or NaN is never found. Under a condition, behind the items of a
+    history, the random items satisfy it, and a held-out item that does not is never found. Memory:
+    the model, plus score rows of ``BLOCK_BYTES`` (64 MiB, at least one row).
 
     Parameters
     ----------
@@ -113,8 +114,8 @@ def one_plus_random(
     parts: list[dict[str, Values]] = []
     first_row = 0
     for tr, te in pairs(model, test_loader):
-        k = deepest(names, tr.shape[1])
-        for rows in _blocks(tr.shape[0], 4 * tr.shape[1]):
+        k = deepest(names, te.shape[1])
+        for rows in _blocks(tr.shape[0], 4 * te.shape[1]):
             ranks = _ranks(model, tr[rows], te[rows], r, seed, first_row + rows.start)
             parts.extend(
                 _metrics_of_ranks(ranks[some], k, names) for some in _blocks(len(ranks), 4 * k)
@@ -217,15 +218,21 @@ def _ranks(
     model: RecSysModel, tr: sp.csr_array, te: sp.csr_array, r: int, seed: int, first_row: int
 ) -> NDArray[np.int64]:
     """Rank from 0 of each held-out item of the block among its random items; -1: never found."""
-    scores, tr = model.scores(tr), as_csr(tr, name="tr")
+    scores, tr, n_items = model.scores(tr), as_csr(tr, name="tr"), te.shape[1]
     ranks = np.empty(te.nnz, dtype=np.int64)
+    satisfying: dict[bytes, NDArray[np.bool_]] = {}
     for u in range(tr.shape[0]):
         begin, end = te.indptr[u], te.indptr[u + 1]
         if begin == end:
             continue
         held_out = te.indices[begin:end]
-        unknown = np.ones(te.shape[1], dtype=bool)
-        unknown[tr.indices[tr.indptr[u] : tr.indptr[u + 1]]] = False
+        row = tr.indices[tr.indptr[u] : tr.indptr[u + 1]]
+        conditions = row[row >= n_items] - n_items
+        asked = conditions.tobytes()
+        if asked not in satisfying:
+            satisfying[asked] = _satisfying(model, conditions, n_items)
+        unknown = satisfying[asked].copy()
+        unknown[row[row < n_items]] = False
         unknown[held_out] = False
         candidates = np.flatnonzero(unknown)
         rng = np.random.default_rng((seed, first_row + u))
@@ -233,8 +240,19 @@ def _ranks(
             drawn = candidates
             if r < len(candidates):
                 drawn = rng.choice(candidates, r, replace=False, shuffle=False)
-            ranks[place] = _rank(scores[u], item, drawn)
+            ranks[place] = _rank(scores[u], item, drawn) if satisfying[asked][item] else -1
     return ranks
+
+
+def _satisfying(
+    model: RecSysModel, conditions: NDArray[np.integer], n_items: int
+) -> NDArray[np.bool_]:
+    """Which items satisfy any of a row's conditions; all of them where it has none."""
+    if not len(conditions):
+        return np.ones(n_items, bool)
+    mask = np.zeros(n_items, bool)
+    mask[model.items_with(conditions)] = True
+    return mask
 
 
 def _rank(scores: NDArray[np.float32], item: int, others: NDArray[np.intp]) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 import pyrec
 from pyrec import nets
 from pyrec.data import Interactions, ItemConditions
-from pyrec.evaluation import evaluate
+from pyrec.evaluation import ValidFunc, evaluate, one_plus_random
 from pyrec.kernels.tensors import Csr, drop
 from pyrec.models import CMultiVAE, MultiVAE, conditioned_lists
 from pyrec.nets import CMultiVAE_net, MultiVAE_net
@@ -328,6 +328,42 @@ class TestTraining:
         assert np.nanmean(values) == pytest.approx(best)
         assert model.item_conditions is not None
 
+    def test_validation_among_random_items_that_satisfy_the_condition(self):
+        sampler = ConditionedDataSampler(FILMS, COND, X[:20], X[10:], 7, shuffle=False)
+        model = made()
+        model.train(
+            X,
+            sampler,
+            "mrr@9",
+            ValidFunc(one_plus_random, r=4),
+            num_epochs=2,
+            best_path=None,
+            conditions=FILMS,
+            **QUIET,
+        )
+        values = one_plus_random(model, sampler, ["mrr@9"], r=4)["mrr@9"]
+        assert np.nanmean(values) == pytest.approx(model.history["mrr@9"][-1])
+        # All of the items that are possible: ranks are those of the plain definition.
+        found = one_plus_random(model, sampler, [f"mrr@{ITEMS}"], r=ITEMS)[f"mrr@{ITEMS}"]
+        expected = []
+        for tr, te in sampler:
+            for x, target, scores in zip(tr.numpy(), te.numpy(), model.scores(tr), strict=True):
+                satisfies = (HAS @ x[ITEMS:] > 0) | (x[ITEMS:].sum() == 0)
+                rivals = satisfies & (x[:ITEMS] == 0) & (target == 0)
+                own = scores[target > 0]
+                expected.extend(1 / (1 + (scores[rivals] > own[:, None]).sum(1)))
+        np.testing.assert_allclose(found, expected)
+
+    def test_random_items_of_wide_histories(self, model):
+        """Held-out items that do not satisfy any of the conditions are never found."""
+        wide = np.zeros((3, ITEMS + COND), "f4")
+        wide[1, ITEMS] = wide[2, ITEMS + 1 :] = 1
+        te = np.ones((3, ITEMS), "f4")
+        found = one_plus_random(model, (wide, te), ["hit@1"])["hit@1"].reshape(3, ITEMS)
+        satisfying = np.array([HAS[:, 0] * 0 + 1, HAS[:, 0], HAS[:, 1:].max(1)])
+        assert 0 < satisfying.sum() < satisfying.size
+        np.testing.assert_array_equal(found, satisfying)  # no rivals: all the others are held out
+
     def test_a_loop_of_ones_own(self, tmp_path):
         model = made()
         model.train_epoch(1, ConditionedDataSampler(FILMS, COND, X, None, 20), verbose=0)
@@ -497,6 +533,9 @@ class TestRecommend:
         assert (wide.sum(1) == 0).any()
         found = model.recommend(X, 8, condition=sp.csr_array(wide))
         self.check(found, self.expected(model, X, wide, 8))
+        for dense in (wide, wide.astype(int), torch.from_numpy(wide)):
+            again = model.recommend(X, 8, condition=dense)
+            np.testing.assert_array_equal(again.items, found.items)
         behind = np.hstack([X.toarray(), wide])
         self.check(model.recommend(behind, 8), self.expected(model, X, wide, 8))
         monkeypatch.setattr(model, "_block_rows", lambda: 7)
@@ -517,6 +556,29 @@ class TestRecommend:
         lists = [sp.csr_array(a) if rows else np.flatnonzero(a[0]) for a in lists]
         found = model.recommend(X, 8, allow=lists[0], deny=lists[1], condition=condition)
         self.check(found, self.expected(model, X, wide, 8, allowed & ~denied))
+
+    @pytest.mark.parametrize("condition", ["War", "each"])
+    @pytest.mark.parametrize(
+        "allow",
+        [
+            [1, ITEMS],
+            [-1, 1],
+            np.ones(ITEMS, bool),
+            [0.5],
+            1,
+            np.ones((USERS, ITEMS)),
+            sp.csr_array((USERS, ITEMS + 1)),
+        ],
+        ids=["beyond", "negative", "bool", "float", "number", "dense", "wide"],
+    )
+    def test_wrong_lists_are_named_as_without_a_condition(self, model, allow, condition):
+        with pytest.raises((TypeError, ValueError), match="allow") as expected:
+            model.recommend(X, 3, allow=allow)
+        if condition == "each":
+            condition = sp.csr_array(np.eye(COND, dtype="f4")[np.arange(USERS) % COND])
+        with pytest.raises(type(expected.value)) as found:
+            model.recommend(X, 3, allow=allow, condition=condition)
+        assert str(found.value) == str(expected.value)
 
     def test_without_a_condition_everything_is_allowed(self, model):
         self.check(model.recommend(X, 8), self.expected(model, X, np.zeros((USERS, COND), "f4"), 8))
@@ -558,6 +620,11 @@ class TestRecommend:
                 sp.csr_array((USERS, 2)),
                 r"condition must have the shape \(30, 3\), a row a history, got \(30, 2\)",
             ),
+            (
+                np.eye(COND, dtype=int),
+                r"condition must have the shape \(30, 3\), a row a history, got \(3, 3\)",
+            ),
+            (np.eye(COND).tolist(), r"a number or a list of them, got an array of shape \(3, 3\)"),
         ],
     )
     def test_errors(self, model, condition, message):
@@ -609,6 +676,33 @@ class TestFiles:
         for model in (fresh, resumed):
             for a, b in zip(model.network.parameters(), whole.network.parameters(), strict=True):
                 assert torch.equal(a, b)
+
+    @pytest.mark.parametrize(
+        ("before", "now"),
+        [
+            (FILMS, None),
+            (None, FILMS),
+            (FILMS, ItemConditions(HAS[::-1], NAMES)),
+            (FILMS, ItemConditions(HAS, ["Comedy", "Drama", "Western"])),
+            (FILMS, HAS),
+        ],
+        ids=["none now", "none before", "other items", "other names", "no names"],
+    )
+    def test_a_training_under_other_conditions_is_not_resumed(self, tmp_path, before, now):
+        trained(1, conditions=before).save_model(tmp_path / "m")
+        model = made()
+        weights = [p.detach().clone() for p in model.network.parameters()]
+        with pytest.raises(ValueError, match="its conditions are other ones than those of the da"):
+            model.train(X, num_epochs=2, conditions=now, resume=tmp_path / "m", **QUIET)
+        assert (model.epoch, model.item_conditions) == (0, None)
+        for a, b in zip(model.network.parameters(), weights, strict=True):
+            assert torch.equal(a, b)
+
+    def test_a_training_without_conditions_is_resumed(self, tmp_path):
+        trained(1, conditions=None).save_model(tmp_path / "m")
+        model = made()
+        model.train(X, num_epochs=2, resume=tmp_path / "m", **QUIET)
+        assert model.history["loss"] == trained(2, conditions=None).history["loss"]
 
     def test_a_file_without_conditions(self, tmp_path, model):
         alone = made()

@@ -89,11 +89,27 @@ class TestItemConditions:
             (True, "condition must be a name, a number or a list of them, got True"),
             (1.0, "condition must be a name, a number or a list of them, got 1.0"),
             ([None], "condition must be a name, a number or a list of them, got None"),
+            ([[0, 1], [1, 0]], r"a number or a list of them, got an array of shape \(2, 2\)"),
+            (np.eye(3, dtype=int), r"a number or a list of them, got an array of shape \(3, 3\)"),
         ],
     )
     def test_what_is_no_condition(self, condition, message):
         with pytest.raises(ValueError, match=message):
             films().numbers(condition)
+
+    def test_the_digest_is_of_the_matrix_and_the_names(self):
+        assert films().digest == films(items=(1, 2, 3, 4)).digest
+        matrix = films().matrix.toarray()
+        others = [
+            films(),
+            films(names=None),
+            films(names=("Comedy", "Drama", "Western")),
+            films(names=("ComedyD", "rama", "War")),
+            ItemConditions(matrix[::-1], films().names),
+            ItemConditions(np.vstack([matrix, 0 * matrix]), films().names),
+            ItemConditions(np.hstack([matrix, 0 * matrix])),
+        ]
+        assert len({other.digest for other in others}) == len(others)
 
     def test_not_all_of_many_names_are_listed(self):
         many = ItemConditions(np.eye(300), [f"tag {n}" for n in range(300)])

@@ -230,6 +230,29 @@ class TestOnePlusRandom:
             again = one_plus_random(model, loader, ["mrr@9"], r=4, seed=5)["mrr@9"]
             np.testing.assert_array_equal(again, expected)
 
+    def test_conditions_behind_the_histories(self):
+        class Conditioned(ScoresByItem):
+            """Condition 0: the items 0 to 2; condition 1: the items 3 to 5."""
+
+            def histories(self, x, name="x"):
+                return sp.csr_array(x)
+
+            def items_with(self, condition):
+                return np.arange(6)[np.isin(np.arange(6) // 3, condition)]
+
+        model = Conditioned([1, 2, 3, 4, 5, 6])
+        tr = sp.csr_array(
+            [
+                [0, 0, 1, 0, 0, 0, 1, 0],  # behind 1
+                [0, 0, 1, 0, 0, 0, 0, 0],  # behind 1, 3, 4 and 5
+                [0, 0, 0, 0, 0, 0, 1, 1],  # behind all
+                [0, 0, 0, 0, 0, 0, 0, 1],  # it does not satisfy the condition
+            ]
+        )
+        te = sp.csr_array([[1, 0, 0, 0, 0, 0]] * 4)
+        found = one_plus_random(model, (tr, te), ["mrr@8"])["mrr@8"]
+        np.testing.assert_allclose(found, [1 / 2, 1 / 5, 1 / 6, 0])
+
     def test_more_random_items_are_harder(self, model, data):
         easy, hard = (one_plus_random(model, data, ["mrr@9"], r=r)["mrr@9"] for r in (1, 100))
         assert easy.mean() > hard.mean()

@@ -9,8 +9,9 @@ import pytest
 import scipy.sparse as sp
 from scoring_cases import IDS, NUMBERS, TRAIN, assert_rows, content, expected_rows, trained
 
-from pyrec.data import Interactions
-from pyrec.models import Popularity
+from pyrec.data import Interactions, ItemConditions
+from pyrec.models import CMultiVAE, Popularity
+from pyrec.nets import CMultiVAE_net
 from pyrec.scoring import in_memory, recommend, score
 
 
@@ -104,6 +105,30 @@ class TestRecommend:
         assert sorted(table["item_id"].to_pylist()) == ["apple", "eggs"]
         table = recommend(model, data, 9, deny=["eggs"])
         assert sorted(table["item_id"].to_pylist()) == ["cheese", "dill"]
+
+    @pytest.mark.usefixtures("one_torch_thread")
+    def test_condition(self):
+        has = np.array([[1, 0], [0, 1], [1, 0], [0, 0], [0, 1]])
+        kinds = ItemConditions(has, ["first", "second"], IDS)
+        data = Interactions(sp.csr_array(TRAIN), np.arange(5), IDS)
+        model = CMultiVAE(CMultiVAE_net(2, [3, 5]))
+        model.train(data, num_epochs=1, conditions=kinds, verbose=0)
+        source = Interactions(
+            sp.csr_array([[0, 0, 0, 1, 0], [0, 0, 0, 0, 0]]), ["some", "nothing"], IDS
+        )
+        for condition, popular in (("first", ["apple", "cheese"]), (1, ["bread", "eggs"])):
+            table = recommend(model, source, 5, condition=condition)
+            best = model.recommend(source, 2, condition=condition)
+            assert table["user_id"].to_pylist() == ["some"] * 2 + ["nothing"] * 2
+            assert table["item_id"].to_pylist() == [*IDS[best.items[0]], *popular]
+            assert table["score"].to_pylist()[2:] == [4, 2]
+        both = recommend(model, source, 9, allow=["bread", "dill"], condition=["first", "second"])
+        assert both["item_id"].to_pylist() == ["bread", "bread"]
+
+    def test_conditions_that_the_model_does_not_take(self, model):
+        data = Interactions(sp.csr_array(TRAIN), np.arange(5), IDS)
+        with pytest.raises(ValueError, match="EASE takes no condition"):
+            recommend(model, data, condition="first")
 
     @pytest.mark.parametrize("ids", [IDS, NUMBERS], ids=["strings", "integers"])
     def test_empty_lists_of_items(self, ids):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -110,6 +111,15 @@ class ItemConditions:
         """The (n_cond, n_items) transpose: which items a condition has."""
         return as_csr(self.matrix.T)
 
+    @cached_property
+    def digest(self) -> str:
+        """The same for the same matrix and names only; ids are left out."""
+        hashed = hashlib.sha256()
+        for key, array in self.to_arrays("").items():
+            hashed.update(f"\n{key} {array.shape}\n".encode())
+            hashed.update(array.tobytes())
+        return hashed.hexdigest()
+
     def __repr__(self) -> str:
         return f"ItemConditions({self.n_items:,} items, {self.n_cond:,} conditions)"
 
@@ -150,7 +160,13 @@ class ItemConditions:
             An unknown condition, or none at all.
         """
         single = isinstance(condition, (str, int, np.integer))
-        wanted = [condition] if single else list(np.ravel(np.asarray(condition, object)))
+        given = np.asarray([condition] if single else condition, object)
+        if given.ndim > 1:
+            raise ValueError(
+                "condition must be a name, a number or a list of them, got an array of shape "
+                f"{given.shape}"
+            )
+        wanted = list(np.ravel(given))
         if not wanted:
             raise ValueError("condition must name at least one condition, got an empty list")
         return np.unique(np.array([self._number(one) for one in wanted], np.int64))

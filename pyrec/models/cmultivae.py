@@ -169,7 +169,8 @@ class CMultiVAE(MultiVAE):
             conditions.
         conditions : dict, (n_items, n_cond) sparse matrix, or ItemConditions, optional
             Of the items of a matrix; `ItemConditions` with item ids are aligned to `Interactions`.
-            By default those that the model has; where it has none, it learns to do without.
+            By default those that the model has; where it has none, it learns to do without. To
+            resume, give those of the checkpoint again: others, or none, are refused.
         """
         super().train(
             train_data if conditions is None else _Given(train_data, conditions),
@@ -244,7 +245,7 @@ class CMultiVAE(MultiVAE):
             One history a row; or (n, n_items + n_cond), with the conditions behind them.
         k, remove_seen, allow, deny
             See `RecSysModel.recommend`.
-        condition : str, int, list of them, or (n, n_cond) sparse matrix, optional
+        condition : str, int, list of them, or (n, n_cond) sparse matrix, array or tensor, optional
             A condition by name or number, or several: items that satisfy any of them are
             recommended. A matrix has a row a user; one without an entry asks for nothing.
 
@@ -281,6 +282,7 @@ class CMultiVAE(MultiVAE):
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         parameters, tensors = super().state()
         if self.item_conditions is not None:
+            parameters["training"][_ARRAYS] = self.item_conditions.digest
             tensors |= self.item_conditions.to_arrays(_ARRAYS)
         return parameters, tensors
 
@@ -300,6 +302,12 @@ class CMultiVAE(MultiVAE):
         rest = {name: array for name, array in tensors.items() if name not in own}
         super().restore(parameters, rest, n_items)
         self.item_conditions = conditions
+
+    def _check_same(self, progress: dict[str, Any], catalogue: RecSysModel, seed: int) -> None:
+        super()._check_same(progress, catalogue, seed)
+        conditions = getattr(catalogue, "item_conditions", None)
+        if progress.get(_ARRAYS) != (None if conditions is None else conditions.digest):
+            raise ValueError("its conditions are other ones than those of the data")
 
     def _take_items(self, train_data: Any, x: sp.csr_array) -> None:
         super()._take_items(train_data, self._split(x)[0])
@@ -322,7 +330,8 @@ class CMultiVAE(MultiVAE):
         for rows, satisfying in pieces(self._require_conditions(), conditions):
             own = (rows_of_lists(lists, rows) for lists in (seen, allow, deny))
             hidden, allowed, denied = own
-            parts.append(super()._topk(x[rows], k, hidden, both(allowed, satisfying), denied))
+            kept = both(allowed, satisfying, items.shape[1])
+            parts.append(super()._topk(x[rows], k, hidden, kept, denied))
         return Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _under(self, rows: sp.csr_array, condition: Any) -> sp.csr_array:

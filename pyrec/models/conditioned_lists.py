@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pyrec.data import ItemConditions, as_csr
 from pyrec.data.csr import canonical, is_sparse, rows_of
+from pyrec.kernels.selection import _lists as checked_lists
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -26,7 +27,7 @@ def wanted(known: ItemConditions, condition: Any, n: int) -> sp.csr_array:
     Parameters
     ----------
     known : ItemConditions
-    condition : str, int, list of them, or (n, n_cond) sparse matrix
+    condition : str, int, list of them, or (n, n_cond) sparse matrix, dense array or tensor
     n : int
 
     Raises
@@ -36,7 +37,7 @@ def wanted(known: ItemConditions, condition: Any, n: int) -> sp.csr_array:
     """
     import scipy.sparse as sp
 
-    if is_sparse(condition):
+    if is_sparse(condition) or getattr(condition, "ndim", 1) == 2:
         rows = as_csr(condition, name="condition")
         if rows.shape != (n, known.n_cond):
             raise ValueError(
@@ -99,10 +100,17 @@ def left_out(known: ItemConditions, conditions: sp.csr_array) -> NDArray[np.bool
     return mask
 
 
-def both(allow: Any, satisfying: Any) -> Any:
-    """Return the items that are in two lists, each of them for all rows or a row each."""
+def both(allow: Any, satisfying: Any, n_items: int) -> Any:
+    """Return the items that are in two lists, each of them for all rows or a row each.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `allow` is not what the top-k kernels take: they see only what is left of it.
+    """
     if allow is None:
         return satisfying
+    checked_lists(allow, n_items, "allow")
     if not is_sparse(allow) and not is_sparse(satisfying):
         return np.intersect1d(allow, satisfying)
     if is_sparse(allow) and is_sparse(satisfying):

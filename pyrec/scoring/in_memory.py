@@ -94,6 +94,7 @@ def recommend(
     remove_seen: bool = True,
     allow: ArrayLike | None = None,
     deny: ArrayLike | None = None,
+    condition: Any = None,
 ) -> pa.Table:
     """Recommend to every user of a set of interactions, by the user's own ids.
 
@@ -111,6 +112,9 @@ def recommend(
         Whether to leave out the items of the user's history.
     allow, deny : item ids, optional
         The only items to recommend; items never to recommend.
+    condition : str, int, or list of them, optional
+        Of a conditioned model, such as `CMultiVAE`: a condition by name or number, or several. Only
+        items that satisfy any of them are recommended, popular ones included.
 
     Returns
     -------
@@ -122,9 +126,18 @@ def recommend(
     ------
     ValueError
         The source cannot be read, or its item ids are of another type than the model's, or others
-        than the numbers of a model without item ids.
+        than the numbers of a model without item ids. An unknown condition, or a model that takes
+        none.
     """
-    scorer = Scorer(model, k, remove_seen=remove_seen, allow=allow, deny=deny, layout="long")
+    scorer = Scorer(
+        model,
+        k,
+        remove_seen=remove_seen,
+        allow=allow,
+        deny=deny,
+        condition=condition,
+        layout="long",
+    )
     data = source if isinstance(source, Interactions) else read_interactions(source)
     tables = []
     for fragment in MemoryFragment.divide(model, data):
