@@ -29,16 +29,16 @@ from pyrec.samplers import BalancedConditionedDataSampler, ConditionedDataSample
 
 METRICS = ["ndcg@100", "ndcg@10", "recall@20"]
 CONDITIONED = {
-    "hidden": [600],
+    "hidden": [200],  # of the encoder: history and condition meet there
     "latent": 200,
     "dropout": 0.5,
-    "beta": 0.03,
-    "anneal_steps": 2000,
+    "beta": 0.02,
+    "anneal_steps": 0,
     "learning_rate": 1e-3,
-    "subsample": 0.2,
-    "batch_size": 250,
-    "num_epochs": 60,
-    "patience": 8,
+    "subsample": 0.5,
+    "batch_size": 500,
+    "num_epochs": 50,
+    "patience": 7,
     "metric": "ndcg@100",
 }
 # What differs from the settings above, and from those of MultiVAE in quality.py.
@@ -55,7 +55,7 @@ def trained(
     """MultiVAE as in quality.py, or CMultiVAE; the best epoch on the validation users."""
     n, is_plain = split.train.n_items, not options
     settings = STRONG["vae"] if is_plain else {**CONDITIONED, **options}
-    dims = [settings["latent"], *settings["hidden"], n]
+    dims = [settings["latent"], n]
     weights = {k: settings[k] for k in ("beta", "anneal_steps", "learning_rate")}
     how = STRONG if is_plain else settings
     net: dict[str, Any] = {"dropout": settings["dropout"], "seed": seed}
@@ -65,7 +65,7 @@ def trained(
         model = MultiVAE(MultiVAE_net(dims, **net), **weights)
     else:
         model = CMultiVAE(
-            CMultiVAE_net(films.n_cond, dims, **net),
+            CMultiVAE_net(films.n_cond, dims, [n, *settings["hidden"], dims[0]], **net),
             **weights,
             mask_likelihood=settings["mask_likelihood"],
         )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "METRICS",
     "Recommendations",
+    "item_lists",
     "parse_metric",
     "ranking",
     "topk",
@@ -264,13 +265,13 @@ def ranking(
 
 def _candidates(seen: Any, deny: Any, allow: Any, n_items: int) -> tuple[Lists, Lists, Lists]:
     return (
-        _lists(seen, n_items, "seen"),
-        _lists(deny, n_items, "deny"),
-        _lists(allow, n_items, "allow"),
+        item_lists(seen, n_items, "seen"),
+        item_lists(deny, n_items, "deny"),
+        item_lists(allow, n_items, "allow"),
     )
 
 
-def _lists(items: Any, n_items: int, name: str) -> Lists:
+def item_lists(items: Any, n_items: int, name: str) -> Lists:
     """Return (offsets, items) of a list a row, (None, items) of one list for all rows, or None."""
     if items is None:
         return None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyrec.data import ItemConditions, as_csr
 from pyrec.data.csr import canonical, is_sparse, rows_of
-from pyrec.kernels.selection import _lists as checked_lists
+from pyrec.kernels.selection import item_lists
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -110,7 +110,7 @@ def both(allow: Any, satisfying: Any, n_items: int) -> Any:
     """
     if allow is None:
         return satisfying
-    checked_lists(allow, n_items, "allow")
+    item_lists(allow, n_items, "allow")
     if not is_sparse(allow) and not is_sparse(satisfying):
         return np.intersect1d(allow, satisfying)
     if is_sparse(allow) and is_sparse(satisfying):
