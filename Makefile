@@ -4,7 +4,7 @@
 # make bench   install, then the benchmarks beside SciPy, torch and irspack
 # make bench-scoring  a million users from Parquet to Parquet: time and peak memory, model by model
 # make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
-# make quality DATA=folder  published comparisons on real data, three seeds (half an hour)
+# make quality DATA=folder  published comparisons on real data, three seeds (two hours)
 # make lint    formatting, lint and type checks
 # make nightly the tests that take minutes or gigabytes
 PYTHON ?= python3
