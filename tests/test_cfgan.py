@@ -1,6 +1,7 @@
 """CFGAN: its networks, batches, losses, training, files, and the item-based form."""
 
 import signal
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -698,6 +699,21 @@ class TestItemBased:
         with torch.no_grad():
             model.generator.layers[0].weight.mul_(2)
         assert np.abs(model.recommend(x, 5).scores - changed.scores).max() > 0
+
+
+def test_batches_take_the_memory_of_their_entries():
+    rng = np.random.default_rng(0)
+    users, items = np.repeat(np.arange(20_000), 5), rng.integers(0, 1_000_000, 100_000)
+    x = sp.csr_array((np.ones(100_000, np.float32), (users, items)), shape=(20_000, 1_000_000))
+    sampler = CFGAN_TrainingSampler(x, 64, layout="csr")
+    tracemalloc.start()
+    try:
+        batch = next(sampler)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert batch.shape == (64, 1_000_000)
+    assert peak < 100_000  # dense: 256 MB
 
 
 def test_batches_that_are_none():
