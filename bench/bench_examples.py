@@ -26,19 +26,15 @@ def item_conditions(x):
 
 def scipy_batches(x, item_conditions, examples):
     """A batch at a time by sparse products, as conditioned samplers are written today."""
-    by_condition = item_conditions.T.tocsr()
+    every = np.ones((1, x.shape[1]), np.float32)  # what an example without a condition asks for
+    by_condition = sp.vstack([item_conditions.T, sp.csr_array(every)], format="csr")
     for begin in range(0, len(examples), ROWS):
         rows, conditions = examples[begin : begin + ROWS].T
-        some = np.flatnonzero(conditions >= 0)
-        ones = np.ones(len(some), np.float32)
-        shape = (len(rows), GENRES)
-        chosen = sp.csr_array((ones, (some, conditions[some])), shape=shape)
-        inputs = sp.hstack([x[rows], chosen], format="csr")
-        every = np.flatnonzero(conditions < 0)
-        ones = np.ones(GENRES * len(every), np.float32)
-        where = np.repeat(every, GENRES), np.tile(np.arange(GENRES), len(every))
-        full = chosen + sp.csr_array((ones, where), shape=shape)
-        targets = x[rows].multiply(full @ by_condition > 0).tocsr()
+        places = np.arange(len(rows)), np.where(conditions < 0, GENRES, conditions)
+        ones = np.ones(len(rows), np.float32)
+        chosen = sp.csr_array((ones, places), shape=(len(rows), GENRES + 1))
+        inputs = sp.hstack([x[rows], chosen[:, :GENRES]], format="csr")
+        targets = x[rows].multiply(chosen @ by_condition > 0).tocsr()
         targets.sort_indices()
     return inputs, targets
 

@@ -37,52 +37,60 @@ CONDITIONED = {
     "learning_rate": 1e-3,
     "subsample": 0.5,
     "batch_size": 500,
-    "num_epochs": 50,
+    "num_epochs": 60,
     "patience": 7,
     "metric": "ndcg@100",
 }
-# What differs from the settings above, and from those of MultiVAE in quality.py.
+# As in quality.py.
+PLAIN = {
+    **STRONG["vae"],
+    **{k: STRONG[k] for k in ("batch_size", "num_epochs", "patience", "metric")},
+}
+SHARED = ("hidden", "latent", "dropout", "beta", "anneal_steps", "learning_rate")
 VARIANTS: dict[str, dict[str, Any]] = {
-    "MultiVAE": {},
-    "CMultiVAE, masked likelihood": {"mask_likelihood": True},
-    "CMultiVAE, filtered target": {"mask_likelihood": False},
+    "MultiVAE": PLAIN,
+    # What of the difference is not the condition's.
+    "MultiVAE, CMultiVAE's settings": {**PLAIN, **{k: CONDITIONED[k] for k in SHARED}},
+    "CMultiVAE, masked likelihood": {**CONDITIONED, "mask_likelihood": True},
+    "CMultiVAE, filtered target": {**CONDITIONED, "mask_likelihood": False},
 }
 
 
 def trained(
-    options: dict[str, Any], split: Split, films: ItemConditions, seed: int, best: Path
+    settings: dict[str, Any], split: Split, films: ItemConditions, seed: int, best: Path
 ) -> RecSysModel:
-    """MultiVAE as in quality.py, or CMultiVAE; the best epoch on the validation users."""
-    n, is_plain = split.train.n_items, not options
-    settings = STRONG["vae"] if is_plain else {**CONDITIONED, **options}
-    dims = [settings["latent"], n]
+    """The best epoch on the validation users; of CMultiVAE alone and under each of their genres."""
+    n, batch_size, metric = split.train.n_items, settings["batch_size"], settings["metric"]
+    net: dict[str, Any] = {
+        "dec_dims": [settings["latent"], n],
+        "enc_dims": [n, *settings["hidden"], settings["latent"]],
+        "dropout": settings["dropout"],
+        "seed": seed,
+    }
     weights = {k: settings[k] for k in ("beta", "anneal_steps", "learning_rate")}
-    how = STRONG if is_plain else settings
-    net: dict[str, Any] = {"dropout": settings["dropout"], "seed": seed}
     data: Any = split.train
     valid: Any = split.valid_tr, split.valid_te
-    if is_plain:
-        model = MultiVAE(MultiVAE_net(dims, **net), **weights)
+    if "mask_likelihood" not in settings:
+        model = MultiVAE(MultiVAE_net(**net), **weights)
     else:
         model = CMultiVAE(
-            CMultiVAE_net(films.n_cond, dims, [n, *settings["hidden"], dims[0]], **net),
+            CMultiVAE_net(films.n_cond, **net),
             **weights,
             mask_likelihood=settings["mask_likelihood"],
         )
         given = films, films.n_cond
         data = BalancedConditionedDataSampler(
-            *given, data, None, how["batch_size"], how["subsample"], layout="csr", seed=seed
+            *given, data, None, batch_size, settings["subsample"], layout="csr", seed=seed
         )
-        # Each validation user alone and under each condition.
         valid = ConditionedDataSampler(*given, *valid, 2000, shuffle=False, layout="csr")
     model.train(
         data,
         valid,
-        how["metric"],
-        num_epochs=how["num_epochs"],
+        metric,
+        num_epochs=settings["num_epochs"],
         best_path=best,
-        batch_size=how["batch_size"],
-        callbacks=[EarlyStopping(how["metric"], patience=how["patience"])],
+        batch_size=batch_size,
+        callbacks=[EarlyStopping(metric, patience=settings["patience"])],
         seed=seed,
         verbose=0,
     )

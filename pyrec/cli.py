@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -74,6 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Threads of OpenMP that wait would spin, and with other work on the same cores training
         # takes ten times as long. Read when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+        # Without the file and the line of code, which say nothing to who types commands.
+        warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
     try:
         app(args=None if arguments is None else list(arguments), prog_name="pyrec")
     except Exception as error:

@@ -42,7 +42,8 @@ def title(model: RecSysModel) -> str:
     from pyrec.recipes import own_parameters
 
     defaults, values = own_parameters(type(model)), parameters_of(model)
-    changed = [f"{n}={values[n]}" for n in defaults if n in values and values[n] != defaults[n]]
+    given = (n for n in defaults if n in values and not isinstance(values[n], dict))  # no networks
+    changed = [f"{n}={values[n]}" for n in given if values[n] != defaults[n]]
     return f"{type(model).__name__}({', '.join(changed)})" if changed else type(model).__name__
 
 

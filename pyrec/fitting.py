@@ -15,7 +15,7 @@ from pyrec.commands import naming_wrong_types, validation_data
 from pyrec.console import print_training, title
 
 if TYPE_CHECKING:
-    from pyrec.data import Interactions
+    from pyrec.data import Interactions, ItemConditions
     from pyrec.recipes import Recipe
 
 __all__ = ["Options", "Precision", "check_options", "train_network"]
@@ -119,6 +119,7 @@ def train_network(
 
         with naming_wrong_types():
             extra["conditions"] = read_conditions(options.conditions).align(data.items)
+        _say_what_they_cover(extra["conditions"])
     model = _new_model(recipe, data, options, out, extra, verbose=0 if quiet else 1)
     if resume is not None:
         _check_checkpoint(resume, recipe, options)
@@ -139,6 +140,17 @@ def train_network(
         more = ", --resume goes on" if checkpoint.exists() else ""
         print(f"interrupted: {out} holds the model so far{more}", file=sys.stderr)
         raise typer.Exit(130)
+
+
+def _say_what_they_cover(conditions: ItemConditions) -> None:
+    """Warn where many items have no condition: the file may be that of other data."""
+    covered = int((conditions.matrix.indptr[1:] > conditions.matrix.indptr[:-1]).sum())
+    if 2 * covered < conditions.n_items:
+        print(
+            f"warning: only {covered:,} of {conditions.n_items:,} items have a condition: is the "
+            "conditions file one of this data?",
+            file=sys.stderr,
+        )
 
 
 def _check_checkpoint(path: Path, recipe: Recipe, options: Options) -> None:

@@ -615,13 +615,13 @@ class TestItemBased:
         other[4, np.flatnonzero(other[4])[0]] = 0
         other[9] = 1
         message = (
-            "an item-based CFGAN can score the users of its training alone, .* 2 of the 50 rows of "
-            "x are other histories, row 4 first"
+            "an item-based CFGAN can score the users of its training alone, .* rows of the training "
+            "data as x: 2 of 50 rows are other histories, row 4 first"
         )
         for use in (model.recommend, model.predict, model.scores):
             with pytest.raises(ValueError, match=message):
                 use(sp.csr_array(other))
-        with pytest.raises(ValueError, match=r"valid_data: .* rows of tr are other histories"):
+        with pytest.raises(ValueError, match=r"valid_data: .* as tr: 49 of 50 rows"):
             make(True).train(X, VALID, "ndcg@5", num_epochs=1, **QUIET)
 
     def test_lists_are_made_without_scores_of_all(self, model, monkeypatch):

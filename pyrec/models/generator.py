@@ -237,8 +237,8 @@ class GeneratorModel(NetworkModel):
         if len(foreign):
             raise ValueError(
                 f"an item-based {type(self).__name__} can score the users of its training alone, by "
-                f"the items that they had there: {len(foreign):,} of the {len(users):,} rows of "
-                f"{name} are other histories, row {foreign[0]} first"
+                f"the items that they had there, so pass rows of the training data as {name}: "
+                f"{len(foreign):,} of {len(users):,} rows are other histories, row {foreign[0]} first"
             )
         return np.where(lengths > 0, users, -1)
 
