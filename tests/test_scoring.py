@@ -331,8 +331,11 @@ class TestScore:
             return plain(x, k, **options)
 
         monkeypatch.setattr(model, "recommend", recommend)
+        monkeypatch.setattr(model, "items_with", lambda condition: np.array([2, 4]))
         score(model, source, tmp_path / "out", condition=[1], verbose=0)
         assert got[-1] == [1]
+        (items,) = pq.read_table(tmp_path / "out")["items"].to_pylist()
+        assert sorted(items) == ["cheese", "eggs"]
 
     def test_the_report(self, model, tmp_path):
         source = write(tmp_path / "u.parquet", HISTORIES)
