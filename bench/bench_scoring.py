@@ -70,11 +70,10 @@ def recommend(file: Path, users: Path, out: Path, *options: str) -> dict[str, fl
     child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert child.stdout is not None
     report = json.loads(child.stdout.read())
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    if child.wait() != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with status {child.returncode}")
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "peak_gib": usage.ru_maxrss / 2**20, "users": report["users"]}
+    return {"seconds": seconds, "peak_gib": report["peak_memory"] / 2**30}
 
 
 def ray_beside_local(file: Path, users: Path, folder: Path) -> dict[str, float]:
