@@ -1,10 +1,16 @@
 # make demo    install, then train, evaluate and recommend on simulated data, or DATA=path/to/ratings
 #              (EPOCHS=n for MultiVAE: small data needs more)
 # make test    install, then run the tests against the installed wheel
-# make bench   install, then the benchmarks beside SciPy, torch and irspack
+# make peers   environments of irspack, implicit, RecPack and RecBole, for the benchmarks (Python 3.11)
+# make bench   install, then the benchmarks beside plain code and, where `make peers` was run, the peers
+# make bench-full    the same with MovieLens-20M's size too: half an hour, 8 GB
+# make bench-check   has a ratio fallen below the stored one, or a kernel's instructions grown?
+# make bench-accept  store this machine's ratios and instructions
+# make bench-planted is a slowdown of a half in any kernel seen by bench-check?
+# make bench-scaling   curves over threads, items, batch size and users
 # make bench-scoring  a million users from Parquet to Parquet: time and peak memory, model by model
 # make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
-# make quality DATA=folder  published comparisons on real data, three seeds (two hours)
+# make quality DATA=folder  published comparisons on real data, SEEDS=3 (two hours)
 # make lint    formatting, lint and type checks
 # make nightly the tests that take minutes or gigabytes
 PYTHON ?= python3
@@ -12,6 +18,8 @@ VENV ?= .venv
 DATA ?=
 K ?= 100
 EPOCHS ?= 10
+OUT ?= bench-out
+SEEDS ?= 3
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
@@ -19,7 +27,8 @@ SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md \
 	$(shell find csrc pyrec -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
 RATINGS := $(if $(DATA),$(DATA),demo/data/ratings.parquet)
 
-.PHONY: install demo test nightly bench bench-memory bench-scoring quality lint clean
+.PHONY: install demo test nightly peers bench bench-full bench-check bench-accept bench-planted \
+	bench-scaling bench-memory bench-scoring quality lint clean
 
 install: $(VENV)/installed
 
@@ -57,23 +66,42 @@ test: $(VENV)/installed-test
 nightly: $(VENV)/installed-test
 	$(BIN)/pytest tests -m slow
 
+peers:
+	$(PYTHON) bench/peers/install.py
+
 bench: $(VENV)/installed-bench
-	$(BIN)/python bench/table.py
+	$(BIN)/python bench/table.py --out "$(OUT)"
+
+bench-full: $(VENV)/installed-bench
+	$(BIN)/python bench/table.py --out "$(OUT)" --full
+	$(BIN)/python bench/admm_iterations.py
+
+bench-check: $(VENV)/installed-bench
+	$(BIN)/python bench/check.py
+
+bench-accept: $(VENV)/installed-bench
+	$(BIN)/python bench/check.py --accept
+
+bench-planted: $(VENV)/installed-bench
+	$(BIN)/python bench/planted.py
+
+bench-scaling: $(VENV)/installed-bench
+	$(BIN)/python bench/scaling.py --out docs/scaling
 
 bench-scoring: $(VENV)/installed-bench $(VENV)/installed-ray
-	$(BIN)/python bench/bench_scoring.py --ray
+	$(BIN)/python bench/scoring.py --ray
 
 bench-memory: $(VENV)/installed-bench
-	$(BIN)/pytest -q -s bench/bench_memory.py -m slow -o python_files='bench_*.py' -W default
+	$(BIN)/python bench/memory.py
 
 quality: $(VENV)/installed
-	$(BIN)/python bench/quality.py ncf "$(DATA)"
-	$(BIN)/python bench/quality.py strong "$(DATA)"
-	$(BIN)/python bench/quality.py slim "$(DATA)"
-	$(BIN)/python bench/quality.py standard "$(DATA)"
-	$(BIN)/python bench/quality_conditioned.py "$(DATA)"
-	$(BIN)/python bench/quality_cfgan.py "$(DATA)"
-	$(BIN)/python bench/quality_svae.py "$(DATA)"
+	$(BIN)/python bench/quality.py ncf "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality.py strong "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality.py slim "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality.py standard "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality_conditioned.py "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality_cfgan.py "$(DATA)" --seeds $(SEEDS)
+	$(BIN)/python bench/quality_svae.py "$(DATA)" --seeds $(SEEDS)
 
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -82,4 +110,4 @@ lint: $(VENV)/installed-lint
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) .venv-peers build dist demo bench-out

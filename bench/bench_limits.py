@@ -3,25 +3,47 @@
 import numpy as np
 import pytest
 
+N = 4096
 
-@pytest.mark.benchmark(group="limit: sgemm 4096")
+
+@pytest.mark.benchmark(group="limit: sgemm")
 def test_sgemm(benchmark):
     """SciPy's BLAS, the one that pyrec borrows."""
     from scipy.linalg.blas import sgemm
 
-    a = np.asfortranarray(np.random.default_rng(0).random((4096, 4096), dtype=np.float32))
+    a = np.asfortranarray(np.random.default_rng(0).random((N, N), dtype=np.float32))
     c = np.zeros_like(a)
     benchmark.pedantic(
         sgemm, args=(1.0, a, a, 0.0, c), kwargs={"overwrite_c": 1}, rounds=5, warmup_rounds=1
     )
-    benchmark.extra_info["flop"] = 2 * 4096**3
+    benchmark.extra_info["amount"] = 2 * N**3
 
 
-@pytest.mark.benchmark(group="limit: read 400 MB")
+@pytest.mark.benchmark(group="limit: bfloat16 product")
+def test_bfloat16(benchmark):
+    import torch
+
+    a = torch.rand(N, N).bfloat16()
+    c = torch.empty_like(a)
+    benchmark.pedantic(torch.mm, args=(a, a), kwargs={"out": c}, rounds=5, warmup_rounds=1)
+    benchmark.extra_info["amount"] = 2 * N**3
+
+
+@pytest.mark.benchmark(group="limit: read")
 def test_read(benchmark):
     """All threads: torch's sum is memory-bound."""
     import torch
 
     x = torch.ones(100_000_000)
     benchmark.pedantic(x.sum, rounds=10, warmup_rounds=1)
-    benchmark.extra_info["bytes"] = x.nbytes
+    benchmark.extra_info["amount"] = x.nbytes
+
+
+@pytest.mark.benchmark(group="limit: copy")
+def test_copy(benchmark):
+    """Bytes read and bytes written, all threads."""
+    import torch
+
+    x, y = torch.ones(50_000_000), torch.zeros(50_000_000)
+    benchmark.pedantic(y.copy_, args=(x,), rounds=10, warmup_rounds=1)
+    benchmark.extra_info["amount"] = 2 * x.nbytes

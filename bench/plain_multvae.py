@@ -59,13 +59,14 @@ class Careful(Dense):
         return beta * kl - likelihood
 
 
-def trainer(net):
+def trainer(net, bfloat16=False):
     """step(x): one step on a CSR batch, with the fused Adam; the loss comes back."""
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
 
     def step(x):
         optimizer.zero_grad()
-        loss = net.loss(x, 0.2)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            loss = net.loss(x, 0.2)
         loss.backward()
         optimizer.step()
         return loss.item()

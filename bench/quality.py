@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import scipy.sparse as sp
+from published import Result, report
 
 from pyrec import kernels, read_interactions
 from pyrec.callbacks import EarlyStopping
@@ -33,6 +34,8 @@ from pyrec.models import (
 from pyrec.nets import MultiDAE_net, MultiVAE_net
 
 NCF = {
+    "EASE": {"lam": 1320.0},
+    "ADMM_Slim": {"lambda1": 2.0, "lambda2": 500.0},
     "latent": 200,
     "dropout": 0.5,
     "lam": 0.0,
@@ -82,14 +85,12 @@ STANDARD = {
     "anneal_cap": 1.0,
 }
 
-Result = dict[str, float]
-
 
 def ncf(data: Path, seed: int) -> dict[str, Result]:
-    """Mult-DAE [I-200-I] on the split of He et al. 2017: a user's last item among its 99 negatives.
+    """EASE, ADMM_Slim and Mult-DAE [I-200-I] on the split of He et al. 2017: a user's last item among 99.
 
-    One training item a user, drawn at random, is held out to choose the number of epochs; then the model is
-    trained on everything for so many.
+    For Mult-DAE one training item a user, drawn at random, is held out to choose the number of epochs; then
+    the model is trained on everything for so many.
     """
     folder = data / "ml-1m" / "ncf"
     train = read_interactions(folder / "train.parquet")
@@ -114,9 +115,12 @@ def ncf(data: Path, seed: int) -> dict[str, Result]:
     epochs = 1 + int(np.nanargmax(trial.history[NCF["metric"]]))
     final = model()
     final.train(train, num_epochs=epochs, **fit)
-    return {
-        "MultiDAE": {**among_negatives(final, train, folder / "test.parquet"), "epochs": epochs}
-    }
+    models = {name: make(**NCF[name]) for name, make in (("EASE", EASE), ("ADMM_Slim", ADMM_Slim))}
+    for linear in models.values():
+        linear.train(train)
+    models["MultiDAE"] = final
+    test = folder / "test.parquet"
+    return {name: among_negatives(m, train, test) for name, m in models.items()}
 
 
 def one_out(x: sp.csr_array, seed: int) -> tuple[sp.csr_array, sp.csr_array]:
@@ -129,7 +133,7 @@ def one_out(x: sp.csr_array, seed: int) -> tuple[sp.csr_array, sp.csr_array]:
     return x - held, held
 
 
-def among_negatives(model: MultiDAE, data: Interactions, path: Path) -> Result:
+def among_negatives(model: RecSysModel, data: Interactions, path: Path) -> Result:
     """Rank each user's positive among the negatives that the split comes with."""
     test = pq.read_table(path).to_pydict()
     place = {item: number for number, item in enumerate(data.items)}
@@ -150,7 +154,7 @@ def among_negatives(model: MultiDAE, data: Interactions, path: Path) -> Result:
     positives = lists([[item] for item in test["item_id"]])
     among = lists([[p, *n] for p, n in zip(test["item_id"], test["negatives"], strict=True)])
     best = model.recommend(data, 10, allow=among, remove_seen=False)
-    values = kernels.ranking(best.items, positives, ["hit@10", "ndcg@10"])
+    values = kernels.ranking(best.items, positives, ["hit@1", "hit@5", "hit@10", "ndcg@10"])
     return {name: float(np.nansum(v)) / data.n_users for name, v in values.items()}
 
 
@@ -268,11 +272,12 @@ def held_out(model: RecSysModel, split) -> Result:
     return {name: value.mean for name, value in values.items()}
 
 
-JOBS: dict[str, Callable[[Path, int], dict[str, Result]]] = {
-    "ncf": ncf,
-    "strong": strong,
-    "slim": slim,
-    "standard": standard,
+STRONG_PROTOCOL = "ML-1M, rating 4 and more, strong generalisation"
+JOBS: dict[str, tuple[str, Callable[[Path, int], dict[str, Result]]]] = {
+    "ncf": ("ML-1M, split of the NCF paper", ncf),
+    "strong": (STRONG_PROTOCOL, strong),
+    "slim": (f"{STRONG_PROTOCOL}, penalties chosen on the validation users", slim),
+    "standard": (STRONG_PROTOCOL, standard),
 }
 
 
@@ -282,16 +287,12 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    protocol, run = JOBS[options.job]
     runs = []
     for seed in range(options.seeds):
-        runs.append(JOBS[options.job](options.data, seed))
+        runs.append(run(options.data, seed))
         print(f"seed {seed}: {runs[-1]}", flush=True)
-    for name, first in runs[0].items():
-        for metric in first:
-            values = np.array([run[name][metric] for run in runs])
-            print(
-                f"{name:24} {metric:10} {values.mean():.4f} ± {values.std(ddof=1) if len(values) > 1 else 0:.4f}"
-            )
+    report(protocol, runs)
 
 
 if __name__ == "__main__":

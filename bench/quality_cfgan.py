@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from published import report
 
 from pyrec.evaluation import evaluate
 from pyrec.metrics import summarize
@@ -90,18 +91,16 @@ def main() -> None:
     train, test = split(options.data)
     ease = EASE(EASE_LAM)
     ease.train(train)
-    print("EASE", measured(ease, train, test), flush=True)
+    linear = measured(ease, train, test)
     runs = []
     for seed in range(options.seeds):
         model, start = cfgan(train.shape[0], seed), time.perf_counter()
         model.train(train, seed=seed, verbose=0, **SETTINGS["training"])
         seconds = time.perf_counter() - start
-        runs.append({**measured(model, train, test), "seconds": seconds})
+        own = {**measured(model, train, test), "seconds": seconds}
+        runs.append({"EASE": linear, "CFGAN": own})
         print(f"seed {seed}: {runs[-1]}", flush=True)
-    for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        spread = values.std(ddof=1) if len(values) > 1 else 0
-        print(f"CFGAN {name:16} {values.mean():.4f} ± {spread:.4f}")
+    report("ML-100K, split of the CFGAN paper", runs)
 
 
 if __name__ == "__main__":

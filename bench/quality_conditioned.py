@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from quality import STRONG, Result, held_out, likes
+from published import Result, report
+from quality import STRONG, STRONG_PROTOCOL, held_out, likes
 
 from pyrec import kernels
 from pyrec.callbacks import EarlyStopping
@@ -141,11 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     names = list(VARIANTS) if options.only is None else [options.only]
     runs = [run(options.data, seed, names) for seed in range(options.seeds)]
-    for name in names:
-        for metric in runs[0][name]:
-            values = np.array([one[name][metric] for one in runs])
-            spread = values.std(ddof=1) if len(values) > 1 else 0
-            print(f"{name:30} {metric:18} {values.mean():.4f} ± {spread:.4f}")
+    report(f"{STRONG_PROTOCOL}; a genre of a held-out film is a request", runs)
 
 
 if __name__ == "__main__":

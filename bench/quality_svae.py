@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from published import Result, report
 
 from pyrec.callbacks import EarlyStopping
 from pyrec.data import Histories
@@ -43,8 +44,6 @@ SETTINGS = {
 }
 METRIC = "ndcg@100"
 REPORTED = ["ndcg@10", "full_recall@10", "ndcg@100", "full_recall@100"]
-
-Result = dict[str, float]
 
 
 def parts_of(folder: Path) -> dict[str, Histories]:
@@ -127,16 +126,13 @@ def main() -> None:
         settings[name] = type(SETTINGS[name])(value)
     print(json.dumps(settings))
     parts = parts_of(options.data / "ml-1m" / "svae")
-    print(f"EASE, which knows no order: {ease(parts)}", flush=True)
+    linear = ease(parts)  # it knows no order
     runs = []
     for seed in range(options.first, options.first + options.seeds):
         model, training = trained(parts, seed, settings, int(options.verbose))
-        runs.append({**measured(model, parts), **training})
+        runs.append({"EASE": linear, "SVAE": {**measured(model, parts), **training}})
         print(f"seed {seed}: {runs[-1]}; validation {model.history[METRIC]}", flush=True)
-    for name in runs[0]:
-        values = np.array([run[name] for run in runs])
-        spread = values.std(ddof=1) if len(values) > 1 else 0.0
-        print(f"{name:16} {values.mean():.4f} ± {spread:.4f}")
+    report("ML-1M, split of the SVAE paper", runs)
 
 
 if __name__ == "__main__":

@@ -1,148 +1,216 @@
-"""Run the benchmarks and print one table: pyrec, its best rival, the machine's limit, the goal.
+"""Run the benchmarks and print one table: pyrec, its rivals, the machine's limits, the goals.
 
-    python bench/table.py [--json FILE] [pytest arguments]
+    python bench/table.py [--full] [--out FOLDER] [--readme FILE] [pytest arguments]
 
-Figures are the best rounds of one run on one machine: compare the ratios, absolute times differ by
-the hour.
+Writes to the folder ``benchmarks.json`` (pytest-benchmark's, every round), ``table.json``, ``table.md``
+and ``ratios.svg``. Times are the quickest rounds: what else a machine does only adds to them. Ratios
+are medians over rounds in which both ran, so they hold on a busy machine too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
+import statistics
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-# Goals on two cores of an AMD EPYC with AVX-512, in milliseconds.
-GOALS = {
-    "gram [20M]": 1700,
-    "EASE [20M]": 47_000,
-    "EASE [1M]": 400,
-    "three iterations of ADMM-SLIM, 8,000 items": 16_800,
-    "SLIM [20M]": 600_000,
-    "top-100 of 500 masked rows": 3.5,
-    "EASE: 16,384 histories to top-100": 1229,
-    "EASE: 16,384 histories to top-100, bfloat16": 901,
-    "evaluation of 500 users": 4.5,
-    "Mult-VAE step of 500 users": 235,
-    "Mult-VAE step of 500 users, bfloat16": 150,
-    "likelihood and gradient, 500 rows": 3.5,
-    "sampling 50,000 users, dense": 100,
-    "CFGAN masks, 256 users, half of 20,108 items": 3.07,
-    "sampling 50,000 users, CSR with dropout": 10,
-    "factors of rank 128: 8,192 users to top-100": 295,
-    "Mult-VAE: 8,192 histories to top-100": 1147,
-}
-ITEMS = {"20M": 20_108, "1M": 3_416}
+HERE = Path(__file__).parent
+MARKS = "<!-- benchmarks -->", "<!-- end of benchmarks -->"
+HEADS = [
+    "job",
+    "pyrec",
+    "best rival",
+    "ratio",
+    "limit",
+    "share",
+    "goal",
+    "peak memory: pyrec, rival",
+]
+
+
+@dataclass
+class Row:
+    """A job's figures: seconds, and memory beyond the inputs in KiB."""
+
+    job: str
+    kernel: bool
+    seconds: dict[str, float]  # way by way, the quickest round
+    ratios: dict[str, float]  # of each rival's time to pyrec's, the median over the rounds
+    memory: dict[str, int]
+    limit: float | None
+    why: str  # what the limit is of
+    goal: float | None
+
+    @property
+    def rival(self) -> str | None:
+        """The quickest one."""
+        return min(self.ratios, key=lambda name: self.ratios[name], default=None)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also keep pytest-benchmark's JSON here")
+    parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    parser.add_argument("--readme", type=Path, help="put the table between the marks in this file")
+    parser.add_argument("--again", action="store_true", help="from the figures that --out has")
     options, arguments = parser.parse_known_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = options.json or Path(folder) / "benchmarks.json"
-        command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parent)]
-        command += ["-o", "python_files=bench_*.py", "-W", "default", "-p", "no:cacheprovider"]
-        command += ["--benchmark-columns=min,median,rounds", "--benchmark-sort=name"]
-        # From elsewhere: in the project's root `-m` would find the sources before the installed wheel.
-        status = subprocess.run(
-            [*command, f"--benchmark-json={path.resolve()}", *arguments], cwd=folder, check=False
-        ).returncode
-        if status == 0:
-            print_table(json.loads(path.read_text()))
-    return status
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    status = 0 if options.again else run(out / "benchmarks.json", arguments)
+    if status != 0:
+        return status
+    report = json.loads((out / "benchmarks.json").read_text())
+    limits, rows = limits_of(report), rows_of(report)
+    head = headline(report, limits)
+    kept = {"head": head, "limits": limits, "rows": [asdict(row) for row in rows]}
+    (out / "table.json").write_text(json.dumps(kept, indent=1) + "\n")
+    short = markdown([row for row in rows if not row.kernel])
+    (out / "table.md").write_text(
+        f"{head}\n\n{short}\n\nKernels alone:\n\n"
+        f"{markdown([row for row in rows if row.kernel])}\n\nAll rivals, by their ratios:\n\n"
+        f"{all_rivals(rows)}\n"
+    )
+    if options.readme:
+        text = options.readme.read_text()
+        begin, end = text.index(MARKS[0]) + len(MARKS[0]), text.index(MARKS[1])
+        options.readme.write_text(f"{text[:begin]}\n{head}\n\n{short}\n{text[end:]}")
+    from picture import draw
+
+    draw(rows, head, out / "ratios.svg")
+    show(head, rows)
+    return 0
 
 
-def print_table(report: dict) -> None:
-    groups: dict[str, dict[str, dict]] = {}
-    for b in report["benchmarks"]:
-        case, _, way = (b["param"] or "").rpartition("-")
-        job = f"{b['group']} [{case}]" if case else b["group"]
-        groups.setdefault(job, {})[way] = b
-    limits = {
-        b["group"]: b
-        for ways in groups.values()
-        for b in ways.values()
-        if b["group"].startswith("limit")
+def run(path: Path, arguments: list[str]) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", str(HERE), "-o", "python_files=bench_*.py"]
+    command += ["-W", "default", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
+    command += ["--benchmark-columns=min,median,rounds", "--benchmark-sort=name"]
+    # From elsewhere: in the project's root `-m` would find the sources before the installed wheel.
+    return subprocess.run([*command, *arguments], cwd=path.parent, check=False).returncode
+
+
+def limits_of(report: dict) -> dict[str, float]:
+    """Operations or bytes a second, at best."""
+    return {
+        b["group"].removeprefix("limit: "): b["extra_info"]["amount"] / b["stats"]["min"]
+        for b in report["benchmarks"]
+        if b["group"].startswith("limit: ")
     }
-    sgemm, read = limits["limit: sgemm 4096"], limits["limit: read 400 MB"]
-    flops = sgemm["extra_info"]["flop"] / best(sgemm)
-    bandwidth = read["extra_info"]["bytes"] / best(read)
-    print(
-        f"\n{machine(report)}; sgemm {flops / 1e9:.0f} GFLOP/s, reading {bandwidth / 1e9:.0f} GB/s\n"
-    )
-    print(
-        "| job | pyrec | best rival | ratio | limit | goal | memory beyond the input: pyrec, rival |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for job, ways in groups.items():
-        if "pyrec" not in ways:
+
+
+def rows_of(report: dict) -> list[Row]:
+    from jobs import JOBS
+
+    limits = limits_of(report)
+    ways: dict[str, dict[str, dict]] = {}
+    for b in report["benchmarks"]:
+        if "way" in b["extra_info"]:
+            ways.setdefault(b["group"], {})[b["extra_info"]["way"]] = b["extra_info"]
+    rows = []
+    for job in JOBS:
+        if "pyrec" not in (found := ways.get(job.name, {})):
             continue
-        own = ways["pyrec"]
-        rivals = [(best(b), name, memory(b)) for name, b in ways.items() if name != "pyrec"]
-        time, name, taken = min(rivals, default=(0.0, "", ""))
-        beside = f"{show(time)} ({name}) | {time / best(own):.1f}" if rivals else " | "
-        print(
-            f"| {job} | {show(best(own))} | {beside} | {floor(job, groups, flops, bandwidth)} "
-            f"| {show(GOALS[job] / 1e3) if job in GOALS else ''} "
-            f"| {memory(own)}{', ' if rivals else ''}{taken} |"
+        own = found["pyrec"]["seconds"]
+        ratios = {
+            name: statistics.median(o / p for o, p in zip(info["seconds"], own, strict=True))
+            for name, info in found.items()
+            if name != "pyrec"
+        }
+        rows.append(
+            Row(
+                job.name,
+                job.kernel,
+                {name: min(info["seconds"]) for name, info in found.items()},
+                ratios,
+                {name: info["memory_kib"] for name, info in found.items()},
+                job.floor.seconds(limits) if job.floor else None,
+                job.floor.why if job.floor else "",
+                job.goal,
+            )
         )
+    return rows
 
 
-def floor(job: str, groups: dict, flops: float, bandwidth: float) -> str:
-    """The time that the operations, or the bytes, of a job take at the measured limits."""
-    if job.startswith("inverse"):
-        return f"{show(ITEMS['1M'] ** 3 / flops)} (n³ operations)"
-    if job.startswith("EASE ["):
-        case = job[6:-1]
-        inverse = ITEMS[case] ** 3 / flops
-        gram = groups.get(f"gram [{case}]", {}).get("pyrec")
-        return (
-            f"{show(inverse + best(gram))} (inverse and Gram)"
-            if gram
-            else f"{show(inverse)} (inverse)"
-        )
-    if job.startswith("three iterations"):
-        return f"{show(3 * 2 * 8000**3 / flops)} (products)"
-    if job == "Mult-VAE step of 500 users":
-        # Products of a step with sparse input (37.3 GFLOP) and 28 bytes a parameter for Adam.
-        return f"{show(37.3e9 / flops + 24.5e6 * 28 / bandwidth)} (products and Adam)"
-    if job.startswith("likelihood"):
-        return f"{show(500 * 8 * ITEMS['20M'] / bandwidth)} (one read, one write)"
-    if job.startswith("factors"):
-        return f"{show(8192 * 2 * 128 * ITEMS['20M'] / flops)} (products)"
-    if job.startswith("Mult-VAE: 8,192"):
-        return f"{show(8192 * 2 * (600 * ITEMS['20M'] + 360_000) / flops)} (products)"
-    if job.startswith("sampling") and job.endswith("dense"):
-        return f"{show(50_000 * 4 * ITEMS['20M'] / bandwidth)} (one write)"
-    if job.startswith(("top-100", "evaluation")):
-        return f"{show(500 * 4 * ITEMS['20M'] / bandwidth)} (one read)"
-    return ""
+def headline(report: dict, limits: dict[str, float]) -> str:
+    from check import machine
+
+    of = machine()
+    return (
+        f"Measured on {report['datetime'][:10]}, {of['processor']} ({of['instruction set']}), "
+        f"{of['threads']} threads, torch {of['torch']}, NumPy {of['numpy']}, SciPy {of['scipy']}. "
+        f"In the same run: sgemm {limits['sgemm'] / 1e9:.0f} GFLOP/s, "
+        f"bfloat16 product {limits['bfloat16 product'] / 1e9:.0f}, "
+        f"reading memory {limits['read'] / 1e9:.0f} GB/s, copying {limits['copy'] / 1e9:.0f}."
+    )
 
 
-def best(benchmark: dict) -> float:
-    """The quickest round: what other work on the machine does only adds."""
-    return benchmark["stats"]["min"]
+def cells(row: Row) -> list[str]:
+    own, rival = row.seconds["pyrec"], row.rival
+    return [
+        row.job,
+        time(own),
+        f"{time(row.seconds[rival])} ({rival})" if rival else "",
+        f"{row.ratios[rival]:.1f}" if rival else "",
+        f"{time(row.limit)} ({row.why})" if row.limit else "",
+        f"{row.limit / own:.0%}" if row.limit else "",
+        f"{time(row.goal)}{'' if own <= row.goal else ' (missed)'}" if row.goal else "",
+        ", ".join(memory(row.memory[name]) for name in ("pyrec", rival) if name),
+    ]
 
 
-def memory(benchmark: dict) -> str:
-    mib = benchmark["extra_info"].get("peak_mib")
-    return "" if mib is None else f"{mib:,} MiB" if mib >= 10 else "under 10 MiB"
+def markdown(rows: list[Row]) -> str:
+    return "\n".join(lines([HEADS, ["---"] * len(HEADS), *(cells(row) for row in rows)]))
 
 
-def show(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+def all_rivals(rows: list[Row]) -> str:
+    head = ["job", "rivals: times pyrec's time, quickest round, memory"]
+    body = [
+        [
+            row.job,
+            "; ".join(
+                f"{name} {row.ratios[name]:.1f} ({time(row.seconds[name])}, {memory(row.memory[name])})"
+                for name in sorted(row.ratios, key=lambda name: row.ratios[name])
+            ),
+        ]
+        for row in rows
+    ]
+    return "\n".join(lines([head, ["---", "---"], *body]))
 
 
-def machine(report: dict) -> str:
-    cpu = report["machine_info"]["cpu"].get("brand_raw", platform.processor())
-    from pyrec import kernels
+def lines(table: list[list[str]]) -> Iterator[str]:
+    for line in table:
+        yield f"| {' | '.join(line)} |"
 
-    return f"{report['datetime'][:10]}, {cpu}, {kernels.n_threads()} threads"
+
+def show(head: str, rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console: Any = Console(width=None if sys.stdout.isatty() else 200)
+    for kernel in (False, True):
+        table = Table(title="Kernels alone" if kernel else "Jobs", title_justify="left")
+        for name in HEADS:
+            table.add_column(name)
+        for row in rows:
+            if row.kernel == kernel:
+                table.add_row(*cells(row))
+        console.print(table)
+    console.print(head)
+
+
+def time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def memory(kib: int) -> str:
+    return f"{kib / 2**20:.2f} GiB" if kib >= 2**20 else f"{kib / 2**10:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -136,7 +136,8 @@ void write_sorted(const std::uint64_t* sorted, std::int64_t found, std::int64_t 
 
 Selector::Selector(std::int64_t n_items, std::int64_t k) : k_(k), excluded_(n_items) {
     shape_ = {n_items, (n_items + kBlock - 1) / kBlock, 0, 16};
-    while (shape_.width > 1 && (shape_.n_blocks / shape_.width) * kLanes < k) shape_.width /= 4;
+    // Twice as many sets as items are wanted, or the bound that their maxima give is a weak one.
+    while (shape_.width > 1 && (shape_.n_blocks / shape_.width) * kLanes < 2 * k) shape_.width /= 4;
     shape_.n_groups = (shape_.n_blocks + shape_.width - 1) / shape_.width;
     lanes_.resize(static_cast<std::size_t>(shape_.n_blocks * kLanes));
     sets_.resize(static_cast<std::size_t>(shape_.n_groups * kLanes));

@@ -1,6 +1,6 @@
 """Scoring many users, from files to files: time and peak memory of `pyrec recommend`, each run a process.
 
-    python bench/bench_scoring.py [--users 1000000] [--models EASE,EASE:bf16,ADMM_Slim,MultiVAE] [--ray]
+    python bench/scoring.py [--users 1000000] [--models EASE,EASE:bf16,ADMM_Slim,MultiVAE] [--ray]
 
 Users are those of simulated data in MovieLens-20M's shape, over and over, each time with another 90 % of
 their items; models are trained on that data (MultiVAE for one pass: its speed is that of any weights).
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from conftest import THREADS, simulated
+from contest import THREADS
+from data import simulated
 
 K = 100
 FILE_USERS = 262_144
@@ -99,7 +100,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--models", default="EASE,EASE:bf16,ADMM_Slim,MultiVAE")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
+    report: dict[str, Any] = {"threads": THREADS, "users": arguments.users, "k": K}
     x = simulated("20M")
     print(f"threads: {THREADS}; {x.shape[1]:,} items, k = {K}")
     with tempfile.TemporaryDirectory() as name:
@@ -116,6 +119,7 @@ def main() -> None:
             options = ("--precision", precision) if precision else ()
             run = recommend(files[model], users, folder / f"out-{number}", *options)
             each = 1e6 * run["seconds"] / arguments.users
+            report[case] = run
             print(
                 f"{case:14s} {run['seconds']:7.1f} s  {each:6.1f} us a user  "
                 f"{run['peak_gib']:.2f} GiB",
@@ -123,7 +127,10 @@ def main() -> None:
             )
         if arguments.ray:
             times = ray_beside_local(next(iter(files.values())), users, folder)
+            report["engines"] = times
             print("  ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items()))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,189 @@
+"""Jobs, the ways of doing them, and how ways are compared: in turn, round by round.
+
+A round runs every way once, so what disturbs the machine disturbs them alike: the ratio of two times of
+one round says more than either time, and the median ratio of many rounds more than the best times.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pyrec import kernels
+
+THREADS = kernels.n_threads()
+
+# A way of a job is a maker: from the job's inputs it makes the function that is timed.
+Run = Callable[[], Any]
+Maker = Callable[..., Run]
+
+# A sample is as many runs as take this long together: a clock's tick and a thread's waking even out.
+SAMPLE_SECONDS = 0.01
+MOST_ROUNDS = 40
+FEWEST_ROUNDS = 3
+
+
+def direct(function: Callable[..., Any]) -> Maker:
+    """The way that calls the function on the inputs and needs no preparation."""
+    return partial(partial, function)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a job cannot do without: operations of products, bytes that come from and go to memory."""
+
+    why: str
+    flop: float = 0
+    flop_bf16: float = 0
+    read: float = 0
+    copied: float = 0  # bytes read and bytes written, together
+
+    def seconds(self, limits: dict[str, float]) -> float:
+        """The time that it takes at the measured limits (operations and bytes a second)."""
+        return (
+            self.flop / limits["sgemm"]
+            + self.flop_bf16 / limits["bfloat16 product"]
+            + self.read / limits["read"]
+            + self.copied / limits["copy"]
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, what it is done with, and those who do it.
+
+    ``ways`` begins with pyrec. ``check(inputs, answer, way)`` raises AssertionError where an answer is wrong. ``full`` jobs have the
+    whole size of MovieLens-20M, ``once`` ones take too long to be run again.
+    """
+
+    name: str
+    inputs: Callable[[], tuple]
+    ways: dict[str, Maker]
+    check: Callable[[tuple, Any, str], None]
+    floor: Floor | None = None
+    goal: float | None = None  # seconds, on the machine that the goals were set for
+    full: bool = False
+    once: bool = False
+    kernel: bool = False  # a kernel alone: its row stands apart in the tables
+
+    @property
+    def yardstick(self) -> str | None:
+        """The plain way that ratios are kept of: the first rival that needs no environment of its own."""
+        own = [n for n, make in self.ways.items() if n != "pyrec" and not hasattr(make, "peer")]
+        return own[0] if own else None
+
+
+@dataclass
+class Result:
+    """Seconds of each round and memory in KiB beyond what was held before, way by way."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)  # ways that cannot run here, and why
+
+    def ratios(self, rival: str) -> list[float]:
+        """How many times pyrec's time the rival took, round by round."""
+        pairs = zip(self.seconds[rival], self.seconds["pyrec"], strict=True)
+        return [other / own for other, own in pairs]
+
+
+class Missing(Exception):
+    """A way that cannot run here; the message says what to install."""
+
+
+def play(job: Job, seconds: float, only: list[str] | None = None) -> Result:
+    """Run the ways of a job in turn for about some seconds (at least FEWEST_ROUNDS rounds)."""
+    result = Result()
+    inputs = job.inputs()
+    with ExitStack() as open_ways:
+        runs = {}
+        for name in only or job.ways:
+            try:
+                runs[name] = job.ways[name](*inputs)
+            except Missing as why:
+                result.missing[name] = str(why)
+                continue
+            if hasattr(runs[name], "close"):
+                open_ways.callback(runs[name].close)
+        first = {}
+        for name, run in runs.items():
+            first[name], answer, result.memory[name] = _first(run)
+            job.check(inputs, answer, name)
+            del answer
+        if job.once:
+            result.seconds = {name: [taken] for name, taken in first.items()}
+        else:
+            result.seconds = _rounds(runs, first, seconds)
+    return result
+
+
+def _rounds(runs: dict[str, Run], first: dict[str, float], seconds: float) -> dict[str, list]:
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    # The first run found memory and caches empty, so it tells the number of repetitions badly.
+    warm = {name: _timed(run)[0] if first[name] < 1 else first[name] for name, run in runs.items()}
+    repeats = {name: max(1, min(100, round(SAMPLE_SECONDS / warm[name]))) for name in runs}
+    a_round = sum(warm[name] * repeats[name] for name in runs)
+    order = list(runs)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(max(FEWEST_ROUNDS, min(MOST_ROUNDS, round(seconds / a_round)))):
+            for name in order:
+                sample = sum(_timed(runs[name])[0] for _ in range(repeats[name]))
+                taken[name].append(sample / repeats[name])
+            order.reverse()  # neither way always finds the caches as the same other left them
+    finally:
+        gc.enable()
+    return taken
+
+
+def _timed(run: Run) -> tuple[float, Any]:
+    """Seconds of a run and its answer; a run in another process tells its own."""
+    if hasattr(run, "timed"):
+        return run.timed()
+    begin = time.perf_counter()
+    answer = run()
+    return time.perf_counter() - begin, answer
+
+
+def _first(run: Run) -> tuple[float, Any, int]:
+    """The first run: its time, its answer, and how far memory rose above where it stood (KiB)."""
+    if hasattr(run, "first"):
+        return run.first()
+    before = reset_peak()
+    seconds, answer = _timed(run)
+    return seconds, answer, peak() - before
+
+
+def reset_peak() -> int:
+    """Start the peak of this process's memory afresh; return what it holds now, in KiB."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else one way runs in memory that another has left
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most memory that this process held since `reset_peak`, in KiB."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+def set_threads() -> None:
+    """Give every contender the same threads, each by its own switch."""
+    os.environ["PYREC_NUM_THREADS"] = str(THREADS)
+    import torch
+
+    torch.set_num_threads(THREADS)

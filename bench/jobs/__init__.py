@@ -1,0 +1,35 @@
+"""All jobs that are measured, in the order of the tables."""
+
+from __future__ import annotations
+
+from contest import Job
+
+from jobs import (
+    ease,
+    evaluation,
+    examples,
+    layers,
+    likelihood,
+    sampling,
+    slim,
+    svae,
+    topk,
+    training,
+)
+
+JOBS: list[Job] = [
+    job
+    for module in (
+        ease,
+        slim,
+        training,
+        likelihood,
+        topk,
+        sampling,
+        examples,
+        svae,
+        evaluation,
+        layers,
+    )
+    for job in module.JOBS
+]

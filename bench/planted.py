@@ -1,0 +1,148 @@
+"""Would a slowdown be seen? Each native kernel in turn is made to take half as long again.
+
+    python bench/planted.py [--only KERNEL] [--factor 1.5]
+
+A kernel's function is replaced by one that calls it and then waits; the row in which the kernel has the
+largest share must fall in ``check.py``. Prints a line a kernel, and fails where one went unseen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pyrec import _core
+
+CLASSES = ("Rows", "ConditionedRows")
+# No kernels: they say how much memory is needed, or are a sum of numbers that are already there.
+ANSWERS = {
+    "instruction_set",
+    "admm_rows",
+    "packed_weights_bytes",
+    "n_examples",
+    "n_alone",
+    "counts",
+}
+
+
+def kernels() -> dict[str, tuple[Any, str]]:
+    """Where each kernel's function is to be found, by its name."""
+    found: dict[str, tuple[Any, str]] = {}
+    for owner in (_core, *(getattr(_core, name) for name in CLASSES)):
+        prefix = "" if owner is _core else f"{owner.__name__}."
+        for name, value in vars(owner).items():
+            is_function = callable(value) and not isinstance(value, type)
+            if is_function and not name.startswith("_") and name not in ANSWERS:
+                found[prefix + name] = owner, name
+    return found
+
+
+def replace(kernel: str, wrap: Callable[[Callable], Callable]) -> None:
+    owner, name = kernels()[kernel]
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def plant(kernel: str, factor: float) -> None:
+    """Make a kernel take `factor` times its time, until the process ends."""
+
+    def wrap(function):
+        def slow(*args, **options):
+            begin = time.perf_counter()
+            result = function(*args, **options)
+            end = begin + factor * (time.perf_counter() - begin)
+            while time.perf_counter() < end:
+                pass
+            return result
+
+        return slow
+
+    replace(kernel, wrap)
+
+
+def shares(rows: list[str]) -> dict[str, tuple[str, float]]:
+    """For each kernel the row of which it is the largest share, and that share."""
+    from contest import set_threads
+    from jobs import JOBS
+
+    set_threads()
+    inside = dict.fromkeys(kernels(), 0.0)
+
+    def timed(kernel):
+        def wrap(function):
+            def run(*args, **options):
+                begin = time.perf_counter()
+                try:
+                    return function(*args, **options)
+                finally:
+                    inside[kernel] += time.perf_counter() - begin
+
+            return run
+
+        return wrap
+
+    for kernel in inside:
+        replace(kernel, timed(kernel))
+    best = {kernel: ("", 0.0) for kernel in inside}
+    for job in JOBS:
+        if job.name not in rows:
+            continue
+        run = job.ways["pyrec"](*job.inputs())
+        run()
+        for kernel in inside:
+            inside[kernel] = 0.0
+        begin = time.perf_counter()
+        for _ in range(3):
+            run()
+        total = time.perf_counter() - begin
+        for kernel, seconds in inside.items():
+            if seconds / total > best[kernel][1]:
+                best[kernel] = job.name, seconds / total
+    return best
+
+
+def main() -> int:
+    import check
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="kernels whose name has this text")
+    parser.add_argument("--factor", type=float, default=1.5)
+    arguments = parser.parse_args()
+    unseen = []
+    found = shares(check.checked_rows())
+    baseline = json.loads(check.BASELINE.read_text())["rows"]
+    print(f"{'share':>6} {'ratio':>8} {'stored':>8} {'least':>8}  seen  kernel, row")
+    for kernel, (row, share) in found.items():
+        if arguments.only not in kernel:
+            continue
+        planted = {"kernel": kernel, "factor": arguments.factor}
+        ratio, seen = fallen(row, baseline, planted) if row in baseline else (0.0, False)
+        stored = baseline.get(row, {"ratio": 0.0, "noise": 0.0})
+        print(
+            f"{share:6.0%} {ratio:8.2f} {stored['ratio']:8.2f} {check.least(stored):8.2f}  "
+            f"{'yes ' if seen else 'NO  '}  {kernel}, {row}",
+            flush=True,
+        )
+        if not seen:
+            unseen.append(kernel)
+    if unseen:
+        print("unseen:", ", ".join(unseen))
+    return 1 if unseen else 0
+
+
+def fallen(row: str, baseline: dict, planted: dict) -> tuple[float, bool]:
+    """The last ratio of a row, and whether it fell as often as `check` asks for."""
+    import check
+
+    for number in range(check.PASSES_TO_FAIL):
+        ratios = check.one_pass([row], check.SECONDS * (1 + number), planted)[row]
+        ratio = sorted(ratios)[len(ratios) // 2]
+        if ratio >= check.least(baseline[row]):
+            return ratio, False
+    return ratio, True
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
