@@ -131,6 +131,15 @@ class TestBudget:
         assert plans[-1].depth == 8
         assert plans[-1].raw_limit > plans[0].raw_limit
 
+    def test_packed_weights_are_given_more_users_at_a_time(self, tmp_path):
+        source = fragments_of(users(tmp_path / "u.parquet", 100, 50, kind=None))
+        scorer = self.scorer()
+        assert Budget.plan(1 << 32, scorer, source).together == 1
+        scorer.pack(10**6, mapped=False)
+        plans = [Budget.plan(m << 20, scorer, source) for m in (70, 100, 200, 1 << 12)]
+        assert [p.together for p in plans] == [min(p.depth, 4) for p in plans]
+        assert (plans[0].together, plans[-1].together) == (1, 4)
+
 
 class TestChannel:
     def test_the_order_stays_and_little_waits(self):

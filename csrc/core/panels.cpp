@@ -1,6 +1,7 @@
 #include "core/panels.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -11,7 +12,7 @@
 namespace pyrec {
 namespace {
 
-constexpr std::int64_t kRows = 16;       // rows packed together: their lines of a panel are neighbours
+constexpr std::int64_t kRows = 4;        // rows packed together: they stay in the second-level cache
 constexpr std::int64_t kColumns = 1024;  // of the norms a task
 
 PYREC_CLONES void add_squares(const float* row, std::int64_t n, float* sums) {
@@ -37,9 +38,51 @@ std::vector<std::int32_t> by_norm(Matrix<const float> weights, int n_threads) {
     return order;
 }
 
-// Where a panel keeps its column c.
-std::int64_t slot(std::int64_t c, float) { return c; }
-std::int64_t slot(std::int64_t c, Bf16) { return c / 32 * 32 + c % 16 * 2 + c / 16 % 2; }
+PYREC_INLINE void store(const float* values, float* out) { std::copy(values, values + kPanel, out); }
+
+// Column c beside column c + 16: two columns a word.
+PYREC_INLINE void store(const float* values, Bf16* out) {
+    for (std::int64_t half = 0; half < kPanel; half += 32) {
+        std::uint32_t words[16];
+#pragma omp simd
+        for (std::int64_t c = 0; c < 16; ++c) {
+            const std::uint32_t low = nearest(values[half + c]), high = nearest(values[half + 16 + c]);
+            words[c] = high << 16 | low;
+        }
+        std::memcpy(out + half, words, sizeof words);
+    }
+}
+
+PYREC_INLINE float rounded(float x, float) { return x; }
+PYREC_INLINE float rounded(float x, Bf16) { return widen(Bf16{static_cast<std::uint16_t>(nearest(x))}); }
+
+// A row of a panel: its columns of a row of weights, zeros beyond `size`. Returns the largest.
+template <class T>
+PYREC_INLINE float pack_one(const float* row, const std::int32_t* columns, std::int64_t size, T* out) {
+    constexpr std::int64_t kLanes = 16;
+    float values[kPanel], most[kLanes];
+#pragma omp simd
+    for (std::int64_t c = 0; c < kPanel; ++c) values[c] = row[columns[c]];
+    for (std::int64_t c = size; c < kPanel; ++c) values[c] = 0;
+    store(values, out);
+    for (std::int64_t c = size; c < kPanel; ++c) values[c] = -std::numeric_limits<float>::infinity();
+    std::fill(most, most + kLanes, -std::numeric_limits<float>::infinity());
+    for (std::int64_t c = 0; c < kPanel; c += kLanes) {
+#pragma omp simd
+        for (std::int64_t i = 0; i < kLanes; ++i) {
+            const float x = rounded(values[c + i], T{});
+            most[i] = x > most[i] ? x : most[i];  // a NaN is not
+        }
+    }
+    return *std::max_element(most, most + kLanes);
+}
+
+PYREC_CLONES float pack_row(const float* row, const std::int32_t* columns, std::int64_t size, float* out) {
+    return pack_one(row, columns, size, out);
+}
+PYREC_CLONES float pack_row(const float* row, const std::int32_t* columns, std::int64_t size, Bf16* out) {
+    return pack_one(row, columns, size, out);
+}
 
 }  // namespace
 
@@ -58,16 +101,9 @@ template <class T> void pack_weights(Matrix<const float> weights, const Panels<T
             for (std::int64_t r = first + begin; r < first + end; ++r) {
                 float& bound = panels.bound(p / kPanel)[r * kPanel + p % kPanel];
                 bound = -std::numeric_limits<float>::infinity();
-                if (p >= n_panels) continue;
-                const float* const row = weights.row(panels.order[r]);
-                const std::int32_t* const columns = panels.order + p * kPanel;
-                T* const out = panels.panel(p) + r * kPanel;
-                const std::int64_t size = std::min(kPanel, n - p * kPanel);
-                for (std::int64_t c = 0; c < kPanel; ++c) {
-                    T& y = out[slot(c, T{})];
-                    narrow(c < size ? row[columns[c]] : 0.0f, y);
-                    if (c < size && widen(y) > bound) bound = widen(y);
-                }
+                if (p < n_panels)
+                    bound = pack_row(weights.row(panels.order[r]), panels.order + p * kPanel,
+                                     std::min(kPanel, n - p * kPanel), panels.panel(p) + r * kPanel);
             }
     });
 }

@@ -22,13 +22,14 @@ PYREC_INLINE float widen(Bf16 x) {
 
 PYREC_INLINE void narrow(float x, float& y) { y = x; }
 PYREC_INLINE void narrow(double x, double& y) { y = x; }
-PYREC_INLINE void narrow(float x, Bf16& y) {  // to the nearest, ties to even
+PYREC_INLINE std::uint32_t nearest(float x) {  // the bits of the nearest Bf16, ties to even
     std::uint32_t u;
     std::memcpy(&u, &x, sizeof u);
     const std::uint32_t rounded = (u + 0x7FFFu + ((u >> 16) & 1u)) >> 16;
     // A NaN whose bits would be carried away stays one.
-    y.bits = static_cast<std::uint16_t>((u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded);
+    return (u & 0x7FFFFFFFu) > 0x7F800000u ? 0x7FC0u : rounded;
 }
+PYREC_INLINE void narrow(float x, Bf16& y) { y.bits = static_cast<std::uint16_t>(nearest(x)); }
 
 // e^x for x <= 0: relative error below 3e-7 + 8e-8 |x|, 0 below -87 (no denormals), NaN for NaN.
 // Without branches, so that loops over it become vector code. x log2(e) = n + f with |f| <= 1/2;

@@ -191,6 +191,14 @@ class RecSysModel:
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
         return kernels.topk(self.scores(x), k, seen, allow=allow, deny=deny)
 
+    @property
+    def rows_at_once(self) -> int:
+        """How many histories at a time make `recommend` fastest; 0 where their number does not matter.
+
+        Above 0 only where a history's list does not depend on those beside it, to the last bit.
+        """
+        return 0
+
     def _block_rows(self) -> int:
         """Rows handled at a time: 64 MiB of scores."""
         return max(1, _SCORE_BYTES // (4 * max(1, self.n_items or 0)))

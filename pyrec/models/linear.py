@@ -25,8 +25,9 @@ __all__ = [
     "sparse_to",
 ]
 
-# Histories scored in one native call: short enough to be interrupted.
-_ROWS = 8192
+# Histories scored in one native call: short enough to be interrupted. Of packed weights each panel
+# is read from memory once a call, which many histories share.
+_ROWS, _PACKED_ROWS = 8192, 32_768
 _PACKED_TYPES: dict[str, PackedType] = {"fp32": "float32", "bf16": "bfloat16"}
 _SPARSE = {"weights.indptr": np.int64, "weights.indices": np.int32, "weights.data": np.float32}
 
@@ -223,8 +224,9 @@ class LinearModel(RecSysModel):
 
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
         options = {"offset": self.offset, "allow": allow, "deny": deny}
-        if self._packed is not None and self._packed[0] is self.weights:
-            return kernels.topk_dense_weights(x, self._packed[1], k, seen, **options)
+        packed = self._packed_weights()
+        if packed is not None:
+            return kernels.topk_dense_weights(x, packed, k, seen, **options)
         return self._lists(x, k, seen, **options)
 
     def _lists(self, x: sp.csr_array, k: int, seen: Any, **options: Any) -> Recommendations:
@@ -242,8 +244,17 @@ class LinearModel(RecSysModel):
         )
         return block
 
+    @property
+    def rows_at_once(self) -> int:
+        return 0 if self._packed_weights() is None else _PACKED_ROWS
+
     def _block_rows(self) -> int:
-        return _ROWS
+        return self.rows_at_once or _ROWS
+
+    def _packed_weights(self) -> PackedWeights | None:
+        """What `pack` has made, unless other weights have come since."""
+        packed = self._packed
+        return None if packed is None or packed[0] is not self.weights else packed[1]
 
     def _weights(self) -> Any:
         self._require_trained()

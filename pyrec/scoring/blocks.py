@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["BATCH_ROWS", "Best", "Block", "lengths_of", "take"]
 
 BATCH_ROWS = 8192
-"""Rows are scored on this grid whatever the machine, so that the same input gives the same file."""
+"""Rows are scored and written on this grid whatever the machine, so that the same input gives the
+same file; only where a list does not depend on the others are some blocks scored as one."""
 
 
 class Block(NamedTuple):

@@ -27,6 +27,8 @@ class Budget(NamedTuple):
         Bytes for all of it.
     depth : int
         Blocks that may wait at each place: looked up together, read ahead, scored and not written.
+    together : int
+        Blocks that are scored as one.
     raw_limit : int
         Bytes of lists of ids that are looked up together.
     blocks_limit, results_limit : int
@@ -37,6 +39,7 @@ class Budget(NamedTuple):
 
     memory: int
     depth: int
+    together: int
     raw_limit: int
     blocks_limit: int
     results_limit: int
@@ -67,7 +70,8 @@ class Budget(NamedTuple):
         raw = int(16 * BATCH_ROWS + values * value_bytes)
         group = scorer.group_blocks * scorer.table_bytes
         for depth in range(_MOST_DEPTH, 0, -1):
-            needed = _need(raw, values, scorer.k, group, depth)
+            together = min(depth, scorer.blocks_at_once)
+            needed = _need(raw, values, scorer.k, group, depth, together)
             if needed <= memory:
                 break
         else:
@@ -78,11 +82,12 @@ class Budget(NamedTuple):
         require_memory(needed, f"the blocks of {BATCH_ROWS:,} users in flight need memory")
         blocks = int(depth * (4 * values + 24 * BATCH_ROWS))
         results = depth * BATCH_ROWS * (8 * scorer.k + 16)
-        return cls(memory, depth, depth * raw, blocks, results, value_bytes, scorer.k, group)
+        limits = depth * raw, blocks, results
+        return cls(memory, depth, together, *limits, value_bytes, scorer.k, group)
 
     def check(self, raw: int, where: str) -> None:
         """Raise a MemoryError when a block's lists of `raw` bytes do not fit even alone."""
-        needed = _need(raw, raw / self.value_bytes, self.k, self.group_bytes, 1)
+        needed = _need(raw, raw / self.value_bytes, self.k, self.group_bytes, 1, 1)
         if raw > self.raw_limit and needed > self.memory:
             raise MemoryError(
                 f"memory must be at least {format_bytes(needed)} for the long histories of "
@@ -90,10 +95,12 @@ class Budget(NamedTuple):
             )
 
 
-def _need(raw: float, values: float, k: int, group: float, depth: int) -> int:
+def _need(raw: float, values: float, k: int, group: float, depth: int, together: int) -> int:
     """Bytes with `depth` blocks of `raw` bytes and `values` list entries at each place."""
     reading = 3 * raw  # the lists, their ids in the model's type, the numbers
     waiting = 4 * values + 24 * BATCH_ROWS + BATCH_ROWS * (8 * k + 16)
-    scoring = 40 * values + BATCH_ROWS * 16 * k  # the histories as CSR, the lists twice
+    scoring = together * (40 * values + BATCH_ROWS * 16 * k)  # histories as CSR, the lists twice
+    # What the kernel keeps of a user; that of one block counts as the model's own.
+    scoring += (together - 1) * BATCH_ROWS * (12 * k + 1300)
     writing = 2.5 * group  # a row group, and what it is encoded to
     return int(depth * (reading + waiting) + scoring + writing)

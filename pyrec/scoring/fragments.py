@@ -41,7 +41,7 @@ class Users(Protocol):
         """List entries that a user has, in the mean of the part that has most."""
 
     def blocks(self, scorer: Scorer, budget: Budget) -> Iterator[Block]:
-        """Yield the users in blocks of `BATCH_ROWS`, at least one block."""
+        """Yield the users in blocks of some times `BATCH_ROWS`, at least one block."""
 
     def describe(self) -> dict[str, Any]:
         """Return what tells these users from others, as JSON values."""
@@ -113,8 +113,9 @@ class Fragment(NamedTuple):
             free = None if self.allow is None else np.asarray(table.column(self.allow).is_null())
             row += len(table)
             del table
-            for begin in range(0, max(1, len(users)), BATCH_ROWS):
-                rows = slice(begin, begin + BATCH_ROWS)
+            step = budget.together * BATCH_ROWS
+            for begin in range(0, max(1, len(users)), step):
+                rows = slice(begin, begin + step)
                 yield Block(
                     users[rows],
                     histories[rows],
@@ -122,7 +123,7 @@ class Fragment(NamedTuple):
                     None if allow is None else allow[rows],
                     None if deny is None else deny[rows],
                     None if free is None else free[rows],
-                    is_last=row == self.n_rows and begin + BATCH_ROWS >= len(users),
+                    is_last=row == self.n_rows and begin + step >= len(users),
                 )
         if row != self.n_rows:
             raise ValueError(f"{self.place} holds {row:,} rows where it says {self.n_rows:,}")

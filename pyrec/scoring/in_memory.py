@@ -76,13 +76,14 @@ class MemoryFragment(NamedTuple):
 
     def blocks(self, scorer: Scorer | None = None, budget: Budget | None = None) -> Iterator[Block]:
         first, stop = self.rows
-        for begin in range(first, max(stop, first + 1), BATCH_ROWS):
-            rows = slice(begin, min(begin + BATCH_ROWS, stop))
+        step = BATCH_ROWS * (1 if budget is None else budget.together)
+        for begin in range(first, max(stop, first + 1), step):
+            rows = slice(begin, min(begin + step, stop))
             yield Block(
                 self.ids[rows],
                 self.data.select_users(rows),
                 int(self.n_unknown[rows].sum()),
-                is_last=begin + BATCH_ROWS >= stop,
+                is_last=begin + step >= stop,
             )
 
 

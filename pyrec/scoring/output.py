@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pyrec.scoring.blocks import Best
+from pyrec.scoring.blocks import BATCH_ROWS, Best
 from pyrec.scoring.places import Place
 from pyrec.scoring.scorer import Scorer
 
@@ -97,9 +97,13 @@ def write_part(
             try:
                 for result in results:
                     items, scores, n_empty = result.best
-                    waiting.append(scorer.table(result.users, items, scores))
-                    if len(waiting) == scorer.group_blocks:
-                        _flush(writer, waiting)
+                    # Row groups are cut by blocks, so that the file does not tell how many were
+                    # scored as one.
+                    for begin in range(0, max(1, len(items)), BATCH_ROWS):
+                        rows = slice(begin, begin + BATCH_ROWS)
+                        waiting.append(scorer.table(result.users[rows], items[rows], scores[rows]))
+                        if len(waiting) == scorer.group_blocks:
+                            _flush(writer, waiting)
                     users += len(result.users)
                     unknown += result.n_unknown
                     without_history += n_empty

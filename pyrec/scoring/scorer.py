@@ -152,6 +152,11 @@ class Scorer:
             # The plain weights give the same lists, in more time.
 
     @property
+    def blocks_at_once(self) -> int:
+        """How many blocks the model is best given at a time; the lists do not depend on it."""
+        return max(1, self.model.rows_at_once // BATCH_ROWS)
+
+    @property
     def id_bytes(self) -> int:
         """The memory that an item id takes in a table, in the mean."""
         return max(1, -(-int(self.vocabulary.nbytes) // max(1, self.n_items)))
