@@ -39,6 +39,15 @@ def test_read(benchmark):
     benchmark.extra_info["amount"] = x.nbytes
 
 
+@pytest.mark.benchmark(group="limit: write")
+def test_write(benchmark):
+    import torch
+
+    x = torch.ones(100_000_000)
+    benchmark.pedantic(x.fill_, args=(2.0,), rounds=10, warmup_rounds=1)
+    benchmark.extra_info["amount"] = x.nbytes
+
+
 @pytest.mark.benchmark(group="limit: copy")
 def test_copy(benchmark):
     """Bytes read and bytes written, all threads."""

@@ -5,7 +5,7 @@
 Ratios, never seconds: a busy or another machine slows both ways. Each row's ratio is the median over
 rounds in which pyrec and the yardstick ran one after the other; a row that seems to have fallen is
 measured again, in new processes, and only one that has fallen every time is reported. ``--accept``
-stores the ratios of five processes, from whose differences the noise of each row is known.
+stores the ratios of four processes, from whose differences the noise of each row is known.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
-SECONDS = 3.0
-PASSES_TO_ACCEPT = 5
+SECONDS = 2.0
+PASSES_TO_ACCEPT = 4
 PASSES_TO_FAIL = 3
 # A row has fallen when its ratio lacks more than this share, and more than its noise explains; but a
 # slowdown of a half, which lacks a third, must not hide behind noise.
@@ -37,12 +37,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="to spend on a row, about")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)  # one pass, in this process
     parser.add_argument("--rows", type=json.loads, help=argparse.SUPPRESS)
-    parser.add_argument("--plant", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
         measure(options)
         return 0
     rows = [name for name in checked_rows() if options.only in name]
+    if not rows:
+        print(f"no row has {options.only!r} in its name", file=sys.stderr)
+        return 2
     if options.accept:
         return accept(options, rows)
     if not options.baseline.exists():
@@ -59,31 +61,34 @@ def checked_rows() -> list[str]:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Play rows, and write the ratios of their rounds."""
+    """Play rows, each with a slowdown planted where one is given, and write the ratios of their rounds."""
     from contest import play, set_threads
     from jobs import JOBS
+    from planted import planted
 
     set_threads()
-    if options.plant:
-        from planted import plant
-
-        plant(**options.plant)
+    jobs = {job.name: job for job in JOBS}
     ratios = {}
-    for job in JOBS:
-        if job.name in options.rows:
+    for name, row, slowdown in options.rows:
+        job = jobs[row]
+        with planted(slowdown):
             result = play(job, options.seconds, only=["pyrec", job.yardstick])
-            ratios[job.name] = result.ratios(job.yardstick)
+        ratios[name] = result.ratios(job.yardstick)
     options.measure.write_text(json.dumps(ratios))
 
 
-def one_pass(rows: list[str], seconds: float, plant: dict | None = None) -> dict[str, list[float]]:
-    """The ratios of the rounds of some rows, measured in a process of their own."""
+def one_pass(
+    rows: list[str], seconds: float, slowdowns: dict[str, tuple[str, dict]] | None = None
+) -> dict[str, list[float]]:
+    """The ratios of the rounds of some rows, measured in a process of their own.
+
+    Or of names that stand for a row and what is planted in it.
+    """
+    given = [(name, *(slowdowns[name] if slowdowns else (name, None))) for name in rows]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "ratios.json"
         command = [sys.executable, str(Path(__file__).resolve()), "--measure", str(out)]
-        command += ["--rows", json.dumps(rows), "--seconds", str(seconds)]
-        if plant:
-            command += ["--plant", json.dumps(plant)]
+        command += ["--rows", json.dumps(given), "--seconds", str(seconds)]
         # From elsewhere: in the project's root `import pyrec` would find the sources.
         subprocess.run(command, cwd=folder, check=True)
         return json.loads(out.read_text())
@@ -92,17 +97,19 @@ def one_pass(rows: list[str], seconds: float, plant: dict | None = None) -> dict
 def accept(options: argparse.Namespace, rows: list[str]) -> int:
     from instructions import count
 
-    passes = [one_pass(rows, options.seconds) for _ in range(PASSES_TO_ACCEPT)]
-    stored = {"rows": {}}
-    if options.only and options.baseline.exists():
+    stored = {"rows": {}, "machine": machine(), "instructions": count()}
+    if options.only:
         stored = json.loads(options.baseline.read_text())
+        if differences := unlike(stored["machine"], machine()):
+            print("rows of another machine or other libraries are kept apart:", *differences)
+            return 2
+    passes = [one_pass(rows, options.seconds) for _ in range(PASSES_TO_ACCEPT)]
     for name in rows:
         medians = [statistics.median(p[name]) for p in passes]
         stored["rows"][name] = {
             "ratio": round(statistics.median(medians), 3),
             "noise": round(noise(passes, name), 4),
         }
-    stored["machine"], stored["instructions"] = machine(), count()
     options.baseline.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
     for name in rows:
         print(
@@ -125,19 +132,21 @@ def error(ratios: list[float]) -> float:
     return 1.2533 * deviation / middle / len(ratios) ** 0.5
 
 
-def compare(options: argparse.Namespace, rows: list[str], plant: dict | None = None) -> int:
+def compare(options: argparse.Namespace, rows: list[str]) -> int:
     stored = json.loads(options.baseline.read_text())
     if differences := unlike(stored["machine"], machine()):
         print("The baseline is of another machine or other libraries:", *differences, sep="\n  ")
         print("Ratios may differ for that alone; `make bench-accept` stores those of this one.\n")
-    new = [name for name in rows if name not in stored["rows"]]
+    known = {name for name in stored["rows"] if options.only in name}
+    changed = [f"{name}: not in the baseline" for name in rows if name not in known]
+    changed += [f"{name}: in the baseline only" for name in sorted(known - set(rows))]
     rows = [name for name in rows if name in stored["rows"]]
     fallen, found = rows, {}
     for number in range(PASSES_TO_FAIL):
         if not fallen:
             break
         # Rows that are asked for again get more rounds.
-        result = one_pass(fallen, options.seconds * (1 + number), plant)
+        result = one_pass(fallen, options.seconds * (1 + number))
         for name in fallen:
             found[name] = statistics.median(result[name])
         fallen = [name for name in fallen if found[name] < least(stored["rows"][name])]
@@ -146,12 +155,12 @@ def compare(options: argparse.Namespace, rows: list[str], plant: dict | None = N
         baseline = stored["rows"][name]
         mark = "  FALLEN" if name in fallen else ""
         print(f"{found[name]:9.2f} {baseline['ratio']:9.2f} {least(baseline):9.2f}  {name}{mark}")
-    for name in new:
-        print(f"{'':29}  {name}: not in the baseline (`make bench-accept`)")
-    grown = [] if plant else more_instructions(stored["instructions"])
+    grown = more_instructions(stored["instructions"])
     for name in (*fallen, *grown):
         print(f"slower than the baseline: {name}", file=sys.stderr)
-    return 1 if fallen or grown else 0
+    for change in changed:
+        print(f"{change} (`make bench-accept`)", file=sys.stderr)
+    return 1 if fallen or grown or changed else 0
 
 
 def least(row: dict[str, float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from check import machine
 from contest import THREADS, set_threads
 
 from pyrec import _core
@@ -15,6 +16,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: of MovieLens-20M's size; `--full` runs these too")
     set_threads()
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    output_json["measured_on"] = machine()
 
 
 def pytest_report_header(config):

@@ -27,6 +27,8 @@ Maker = Callable[..., Run]
 
 # A sample is as many runs as take this long together: a clock's tick and a thread's waking even out.
 SAMPLE_SECONDS = 0.01
+# Threads of OpenMP spin for about a millisecond after a run, and would take processors from the next way.
+PAUSE = 0.003
 MOST_ROUNDS = 40
 FEWEST_ROUNDS = 3
 
@@ -44,6 +46,7 @@ class Floor:
     flop: float = 0
     flop_bf16: float = 0
     read: float = 0
+    written: float = 0
     copied: float = 0  # bytes read and bytes written, together
 
     def seconds(self, limits: dict[str, float]) -> float:
@@ -52,6 +55,7 @@ class Floor:
             self.flop / limits["sgemm"]
             + self.flop_bf16 / limits["bfloat16 product"]
             + self.read / limits["read"]
+            + self.written / limits["write"]
             + self.copied / limits["copy"]
         )
 
@@ -83,7 +87,11 @@ class Job:
 
 @dataclass
 class Result:
-    """Seconds of each round and memory in KiB beyond what was held before, way by way."""
+    """Seconds of each round and memory in KiB, way by way.
+
+    Memory is how far it rose from before a way was prepared to the end of its first run: beside the
+    inputs, with all that the way keeps for itself.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
@@ -104,20 +112,25 @@ def play(job: Job, seconds: float, only: list[str] | None = None) -> Result:
     result = Result()
     inputs = job.inputs()
     with ExitStack() as open_ways:
-        runs = {}
+        runs, first = {}, {}
         for name in only or job.ways:
+            before = reset_peak()
             try:
-                runs[name] = job.ways[name](*inputs)
+                run = job.ways[name](*inputs)
+                if hasattr(run, "close"):
+                    open_ways.callback(run.close)
+                first[name], answer, result.memory[name] = _first(run, before)
+                job.check(inputs, answer, name)
             except Missing as why:
                 result.missing[name] = str(why)
-                continue
-            if hasattr(runs[name], "close"):
-                open_ways.callback(runs[name].close)
-        first = {}
-        for name, run in runs.items():
-            first[name], answer, result.memory[name] = _first(run)
-            job.check(inputs, answer, name)
-            del answer
+            except Exception as error:
+                if not hasattr(job.ways[name], "peer"):
+                    raise
+                # Another library's trouble is its own row's, not that of the whole run.
+                result.missing[name] = f"{name} failed: {error}"
+            else:
+                runs[name] = run
+                del answer
         if job.once:
             result.seconds = {name: [taken] for name, taken in first.items()}
         else:
@@ -127,8 +140,8 @@ def play(job: Job, seconds: float, only: list[str] | None = None) -> Result:
 
 def _rounds(runs: dict[str, Run], first: dict[str, float], seconds: float) -> dict[str, list]:
     taken: dict[str, list[float]] = {name: [] for name in runs}
-    # The first run found memory and caches empty, so it tells the number of repetitions badly.
-    warm = {name: _timed(run)[0] if first[name] < 1 else first[name] for name, run in runs.items()}
+    # The first run found memory and caches empty, or compiled: it tells the number of rounds badly.
+    warm = {name: _timed(run)[0] if first[name] < 10 else first[name] for name, run in runs.items()}
     repeats = {name: max(1, min(100, round(SAMPLE_SECONDS / warm[name]))) for name in runs}
     a_round = sum(warm[name] * repeats[name] for name in runs)
     order = list(runs)
@@ -137,6 +150,7 @@ def _rounds(runs: dict[str, Run], first: dict[str, float], seconds: float) -> di
     try:
         for _ in range(max(FEWEST_ROUNDS, min(MOST_ROUNDS, round(seconds / a_round)))):
             for name in order:
+                time.sleep(PAUSE)
                 sample = sum(_timed(runs[name])[0] for _ in range(repeats[name]))
                 taken[name].append(sample / repeats[name])
             order.reverse()  # neither way always finds the caches as the same other left them
@@ -154,11 +168,10 @@ def _timed(run: Run) -> tuple[float, Any]:
     return time.perf_counter() - begin, answer
 
 
-def _first(run: Run) -> tuple[float, Any, int]:
-    """The first run: its time, its answer, and how far memory rose above where it stood (KiB)."""
+def _first(run: Run, before: int) -> tuple[float, Any, int]:
+    """The first run: its time, its answer, and how far memory rose above `before` (KiB)."""
     if hasattr(run, "first"):
         return run.first()
-    before = reset_peak()
     seconds, answer = _timed(run)
     return seconds, answer, peak() - before
 
@@ -185,5 +198,7 @@ def set_threads() -> None:
     """Give every contender the same threads, each by its own switch."""
     os.environ["PYREC_NUM_THREADS"] = str(THREADS)
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(THREADS)
+    threadpool_limits(THREADS, "blas")

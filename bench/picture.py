@@ -22,6 +22,8 @@ def draw(rows: list[Row], head: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = [row for row in rows if row.rival and not row.kernel][::-1]
+    if not shown:
+        return
     figure, axes = plt.subplots(figsize=(9, 0.3 * len(shown) + 1.4), layout="constrained")
     axes.barh([row.job for row in shown], [row.ratios[row.rival] for row in shown], color=BAR)
     for place, row in enumerate(shown):
@@ -40,8 +42,8 @@ def draw(rows: list[Row], head: str, path: Path) -> None:
         )
     axes.set_xscale("log")
     axes.axvline(1, color="black", lw=1)
-    most = max(max(row.ratios.values()) for row in shown)
-    axes.set_xlim(0.8, most * 12)
+    ratios = [ratio for row in shown for ratio in row.ratios.values()]
+    axes.set_xlim(0.8 * min(1, *ratios), 12 * max(1, *ratios))
     axes.set_xlabel(
         "times pyrec's time; bar: the quickest rival, dots: libraries, diamonds: plain code"
     )

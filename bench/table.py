@@ -35,13 +35,14 @@ HEADS = [
 
 @dataclass
 class Row:
-    """A job's figures: seconds, and memory beyond the inputs in KiB."""
+    """A job's figures: seconds, and memory beside the inputs in KiB."""
 
     job: str
     kernel: bool
     seconds: dict[str, float]  # way by way, the quickest round
     ratios: dict[str, float]  # of each rival's time to pyrec's, the median over the rounds
     memory: dict[str, int]
+    rounds: int
     limit: float | None
     why: str  # what the limit is of
     goal: float | None
@@ -60,10 +61,14 @@ def main() -> int:
     options, arguments = parser.parse_known_args()
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    status = 0 if options.again else run(out / "benchmarks.json", arguments)
-    if status != 0:
-        return status
-    report = json.loads((out / "benchmarks.json").read_text())
+    path = out / "benchmarks.json"
+    status = 0
+    if not options.again:
+        path.unlink(missing_ok=True)
+        status = run(path, arguments)
+    if not path.exists():
+        return status or 1
+    report = json.loads(path.read_text())
     limits, rows = limits_of(report), rows_of(report)
     head = headline(report, limits)
     kept = {"head": head, "limits": limits, "rows": [asdict(row) for row in rows]}
@@ -82,7 +87,7 @@ def main() -> int:
 
     draw(rows, head, out / "ratios.svg")
     show(head, rows)
-    return 0
+    return status
 
 
 def run(path: Path, arguments: list[str]) -> int:
@@ -127,7 +132,8 @@ def rows_of(report: dict) -> list[Row]:
                 {name: min(info["seconds"]) for name, info in found.items()},
                 ratios,
                 {name: info["memory_kib"] for name, info in found.items()},
-                job.floor.seconds(limits) if job.floor else None,
+                len(own),
+                job.floor.seconds(limits) if job.floor and limits else None,
                 job.floor.why if job.floor else "",
                 job.goal,
             )
@@ -136,15 +142,22 @@ def rows_of(report: dict) -> list[Row]:
 
 
 def headline(report: dict, limits: dict[str, float]) -> str:
-    from check import machine
-
-    of = machine()
+    of = report["measured_on"]
+    measured = [
+        f"{name} {limits[name] / 1e9:.0f} {unit}"
+        for name, unit in (
+            ("sgemm", "GFLOP/s"),
+            ("bfloat16 product", "GFLOP/s"),
+            ("read", "GB/s"),
+            ("write", "GB/s"),
+            ("copy", "GB/s"),
+        )
+        if name in limits
+    ]
     return (
         f"Measured on {report['datetime'][:10]}, {of['processor']} ({of['instruction set']}), "
         f"{of['threads']} threads, torch {of['torch']}, NumPy {of['numpy']}, SciPy {of['scipy']}. "
-        f"In the same run: sgemm {limits['sgemm'] / 1e9:.0f} GFLOP/s, "
-        f"bfloat16 product {limits['bfloat16 product'] / 1e9:.0f}, "
-        f"reading memory {limits['read'] / 1e9:.0f} GB/s, copying {limits['copy'] / 1e9:.0f}."
+        f"In the same run: {', '.join(measured)}."
     )
 
 
@@ -167,10 +180,11 @@ def markdown(rows: list[Row]) -> str:
 
 
 def all_rivals(rows: list[Row]) -> str:
-    head = ["job", "rivals: times pyrec's time, quickest round, memory"]
+    head = ["job", "rounds", "rivals: times pyrec's time, quickest round, memory"]
     body = [
         [
             row.job,
+            str(row.rounds),
             "; ".join(
                 f"{name} {row.ratios[name]:.1f} ({time(row.seconds[name])}, {memory(row.memory[name])})"
                 for name in sorted(row.ratios, key=lambda name: row.ratios[name])
@@ -178,7 +192,7 @@ def all_rivals(rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    return "\n".join(lines([head, ["---", "---"], *body]))
+    return "\n".join(lines([head, ["---"] * 3, *body]))
 
 
 def lines(table: list[list[str]]) -> Iterator[str]:

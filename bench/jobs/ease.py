@@ -23,14 +23,15 @@ def pyrec(x):
 
 
 def lapack_by_hand(x):
-    """What a careful user writes: sparse Gram, Cholesky factorisation and inverse, in place where possible."""
-    p = np.asfortranarray((x.T @ x).toarray())
+    """What a careful user writes: sparse Gram, Cholesky factorisation and inverse, all in place."""
+    p = (x.T @ x).toarray().T  # symmetric, so the columns that LAPACK wants are the rows
     p.flat[:: len(p) + 1] += LAM
     p, info = lapack.spotrf(p, lower=1, overwrite_a=1, clean=0)
     assert info == 0
     p, info = lapack.spotri(p, lower=1, overwrite_c=1)
     assert info == 0
-    p += np.tril(p, -1).T - np.triu(p, 1)
+    for j in range(1, len(p)):
+        p[:j, j] = p[j, :j]
     p /= -np.diag(p).copy()
     np.fill_diagonal(p, 0)
     return p

@@ -57,8 +57,9 @@ def scipy(x, genres):
             places = np.arange(len(rows)), np.where(conditions < 0, GENRES, conditions)
             ones = np.ones(len(rows), np.float32)
             chosen = sp.csr_array((ones, places), shape=(len(rows), GENRES + 1))
-            inputs = sp.hstack([x[rows], chosen[:, :GENRES]], format="csr")
-            targets = x[rows].multiply(chosen @ by_condition > 0).tocsr()
+            some = x[rows]
+            inputs = sp.hstack([some, chosen[:, :GENRES]], format="csr")
+            targets = some.multiply(chosen @ by_condition > 0).tocsr()
             targets.sort_indices()
         return inputs, targets
 

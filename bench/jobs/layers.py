@@ -141,9 +141,20 @@ def packing(p):
     return run
 
 
+def check_packed(inputs, answer, way):
+    """The same numbers, in another order."""
+    panels = answer.panels if way == "pyrec" else answer
+    np.testing.assert_allclose(np.sort(panels, None)[-100:], np.sort(inputs[0], None)[-100:])
+
+
 def copying(p):
     out = np.empty_like(p)
-    return lambda: np.copyto(out, p)
+
+    def run():
+        np.copyto(out, p)
+        return out
+
+    return run
 
 
 JOBS = [
@@ -186,9 +197,9 @@ JOBS = [
     Job(
         "packing an inverse of 3,416 rows",
         lambda: inverse(3416),
-        {"pyrec": packing, "NumPy's copy": copying},
-        lambda inputs, answer, way: None,  # its answer is checked by the iterations of ADMM
-        Floor("two reads, two writes", copied=4 * 4 * 3416**2),
+        {"pyrec": packing, "a mere copy": copying},
+        check_packed,
+        Floor("one read, one write", copied=2 * 4 * 3416**2),
         kernel=True,
     ),
 ]

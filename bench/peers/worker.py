@@ -39,6 +39,7 @@ def serve(jobs: dict[str, Callable[..., Way]]) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
     name, path = sys.argv[1:]
     inputs, options = load(Path(path))
+    before = _reset_peak()
     run, present = jobs[name](*inputs, **options)
     del inputs
     gc.freeze()  # irspack collects garbage while it fits: not among all that was imported
@@ -50,7 +51,6 @@ def serve(jobs: dict[str, Callable[..., Way]]) -> None:
             return
         request = json.loads(line)
         if "answer" in request:
-            before = _reset_peak()
             seconds, answer = _timed(run)
             reply = {"seconds": seconds, "memory": _status("VmHWM") - before}
             save(Path(request["answer"]), present(answer))

@@ -1,4 +1,5 @@
 #pragma once
+#include <cstddef>  // any header of the C library defines __GLIBC__
 
 // One body, three instruction sets, chosen by the dynamic linker at load time.
 // Put it on leaf functions only: a lambda handed to parallel_for is not cloned with its caller.

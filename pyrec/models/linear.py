@@ -25,8 +25,8 @@ __all__ = [
     "sparse_to",
 ]
 
-# Histories scored in one native call: short enough to be interrupted. Of packed weights each panel
-# is read from memory once a call, which many histories share.
+# Histories scored in one native call: the fewer, the sooner it can be interrupted. Of packed weights
+# each panel is read from memory once a call, which many histories share: worth seconds at a time.
 _ROWS, _PACKED_ROWS = 8192, 32_768
 _PACKED_TYPES: dict[str, PackedType] = {"fp32": "float32", "bf16": "bfloat16"}
 _SPARSE = {"weights.indptr": np.int64, "weights.indices": np.int32, "weights.data": np.float32}

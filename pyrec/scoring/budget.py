@@ -100,7 +100,9 @@ def _need(raw: float, values: float, k: int, group: float, depth: int, together:
     reading = 3 * raw  # the lists, their ids in the model's type, the numbers
     waiting = 4 * values + 24 * BATCH_ROWS + BATCH_ROWS * (8 * k + 16)
     scoring = together * (40 * values + BATCH_ROWS * 16 * k)  # histories as CSR, the lists twice
-    # What the kernel keeps of a user; that of one block counts as the model's own.
-    scoring += (together - 1) * BATCH_ROWS * (12 * k + 1300)
+    # What is joined and cut up again beside what waits, and what the kernel keeps of a user, at most
+    # 64 MiB of it for lists; for one block that is the room which depth leaves.
+    more = (together - 1) * BATCH_ROWS
+    scoring += (together - 1) * 4 * values + more * (8 * k + 1340) + min(more * 12 * k, 2**26)
     writing = 2.5 * group  # a row group, and what it is encoded to
     return int(depth * (reading + waiting) + scoring + writing)
