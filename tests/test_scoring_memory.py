@@ -66,7 +66,7 @@ def test_memory_bounds_what_is_in_flight(tmp_path):
     much = peak(source, tmp_path / "much", 10, "4GiB")
     # Popularity's own scores are 16 MiB, and libraries load more code as they are used.
     assert little < wanted + 50
-    assert much > little + 100
+    assert much > little + 50
 
 
 def test_processes_share_the_weights_of_a_models_file(tmp_path):
