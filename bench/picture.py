@@ -25,7 +25,8 @@ def draw(rows: list[Row], head: str, path: Path) -> None:
     if not shown:
         return
     figure, axes = plt.subplots(figsize=(9, 0.3 * len(shown) + 1.4), layout="constrained")
-    axes.barh([row.job for row in shown], [row.ratios[row.rival] for row in shown], color=BAR)
+    lengths = [row.ratios[row.rival] - 1 for row in shown]
+    axes.barh([row.job for row in shown], lengths, left=1, color=BAR)
     for place, row in enumerate(shown):
         for name, ratio in row.ratios.items():
             library = name in LIBRARIES
@@ -33,7 +34,7 @@ def draw(rows: list[Row], head: str, path: Path) -> None:
                 ratio, place, "o" if library else "d", color=LIBRARY if library else PLAIN, ms=5
             )
         axes.annotate(
-            f"{row.ratios[row.rival]:.1f}  {', '.join(sorted(row.ratios, key=row.ratios.get))}",
+            f"{row.ratios[row.rival]:.1f}  {'; '.join(sorted(row.ratios, key=row.ratios.get))}",
             (max(row.ratios.values()), place),
             xytext=(7, 0),
             textcoords="offset points",
