@@ -109,6 +109,7 @@ def accept(options: argparse.Namespace, rows: list[str]) -> int:
         stored["rows"][name] = {
             "ratio": round(statistics.median(medians), 3),
             "noise": round(noise(passes, name), 4),
+            "processes": [round(median, 3) for median in medians],
         }
     options.baseline.write_text(json.dumps(stored, indent=1, sort_keys=True) + "\n")
     for name in rows:
