@@ -65,8 +65,8 @@ class Floor:
 class Job:
     """A job, what it is done with, and those who do it.
 
-    ``ways`` begins with pyrec. ``check(inputs, answer, way)`` raises AssertionError where an answer is wrong. ``full`` jobs have the
-    whole size of MovieLens-20M, ``once`` ones take too long to be run again.
+    ``ways`` begins with pyrec. ``check(inputs, answer, way)`` raises AssertionError where an answer is
+    wrong. ``full`` jobs have the whole size of MovieLens-20M, ``once`` ones take too long to be run again.
     """
 
     name: str

@@ -2,8 +2,9 @@
 
     python bench/instructions.py
 
-One process under valgrind's cachegrind prepares small inputs; for each kernel it forks two children, one that
-ends at once and one that runs the kernel first, with one thread. The difference is the kernel's. Kernels whose work is BLAS's are left out.
+One process under valgrind's cachegrind prepares small inputs; for each kernel it forks two children, one
+that ends at once and one that runs the kernel first, with one thread. The difference is the kernel's.
+Kernels whose work is BLAS's are left out.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peers.install import NAMES
+
 if TYPE_CHECKING:
     from table import Row
 
-LIBRARIES = ("irspack", "implicit", "recpack", "recbole")
 # Of Okabe and Ito: told apart by everybody.
 BAR, LIBRARY, PLAIN = "#56B4E9", "#D55E00", "#000000"
 
@@ -29,7 +30,7 @@ def draw(rows: list[Row], head: str, path: Path) -> None:
     axes.barh([row.job for row in shown], lengths, left=1, color=BAR)
     for place, row in enumerate(shown):
         for name, ratio in row.ratios.items():
-            library = name in LIBRARIES
+            library = name in NAMES
             axes.plot(
                 ratio, place, "o" if library else "d", color=LIBRARY if library else PLAIN, ms=5
             )

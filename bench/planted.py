@@ -66,8 +66,10 @@ def planted(slowdown: dict | None) -> Iterator[None]:
     owner, name = kernels()[slowdown["kernel"]]
     function = getattr(owner, name)
     setattr(owner, name, wrap(function))
-    yield
-    setattr(owner, name, function)
+    try:
+        yield
+    finally:
+        setattr(owner, name, function)
 
 
 def shares(rows: list[str]) -> dict[str, tuple[str, float]]:
@@ -118,6 +120,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kernels whose name has this text")
     parser.add_argument("--factor", type=float, default=1.5)
     arguments = parser.parse_args()
+    if not check.BASELINE.exists():
+        parser.error(f"{check.BASELINE} is not there: `make bench-accept` stores it")
     baseline = json.loads(check.BASELINE.read_text())["rows"]
     found = {k: v for k, v in shares(list(baseline)).items() if arguments.only in k}
     slowdowns = {

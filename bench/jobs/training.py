@@ -37,10 +37,7 @@ def steps(step):
     """One step a run, each on the next batch; the loss comes back, and how many interactions it is of."""
 
     def make(batches):
-        from collections.abc import Iterator
-
-        each: Iterator = cycle(batches)
-        take = step()
+        each, take = cycle(batches), step()
 
         def run():
             x = next(each)
