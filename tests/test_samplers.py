@@ -1,5 +1,11 @@
 """Batches: every row once a pass, in the order that seed and epoch decide, in memory used again."""
 
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -161,10 +167,42 @@ class TestMemory:
                 taken.append(self._memory)
 
         monkeypatch.setattr(samplers.rows, "_Buffer", Counted)
-        for pair in DataSampler(x, x, batch_size):
+        sampler = DataSampler(x, x, batch_size)
+        for pair in sampler:
             for batch in pair:
                 assert any(np.shares_memory(batch.numpy(), memory) for memory in taken)
-        assert [memory.shape for memory in taken] == [(height, 9)] * (4 if batch_size < 23 else 2)
+        shapes = [(height, 9)] * (4 if batch_size < 23 else 2)
+        assert [memory.shape for memory in taken] == shapes
+        del pair, batch
+        for _ in sampler:
+            pass
+        assert [memory.shape for memory in taken] == shapes  # the next pass takes no more
+        sampler.batch_size = 5
+        assert np.shape(next(iter(sampler))[0]) == (5, 9)
+
+    def test_passes_in_several_threads(self, monkeypatch):
+        """Each gets whole batches, whoever else reads from the sampler."""
+
+        class Slow(weakref.ref):  # other threads run between the question and the answer
+            def __call__(self):
+                view = super().__call__()
+                time.sleep(1e-5)
+                return view
+
+        monkeypatch.setattr(samplers.rows, "weakref", SimpleNamespace(ref=Slow))
+        x = np.arange(1, 4001, dtype=np.float32).reshape(400, 10)
+        sampler = DataSampler(x, batch_size=40, shuffle=False)
+        begin = threading.Barrier(4)
+
+        def check():
+            begin.wait()
+            for _ in range(20):
+                for number, (tr, _) in enumerate(sampler):
+                    np.testing.assert_array_equal(tr, x[40 * number : 40 * (number + 1)])
+
+        with ThreadPoolExecutor(4) as threads:
+            for done in [threads.submit(check) for _ in range(4)]:
+                done.result()
 
     @pytest.mark.parametrize(
         "part",

@@ -10,7 +10,7 @@ from pyrec.arguments import whole
 from pyrec.data import as_csr
 from pyrec.data.randomness import check_seed
 from pyrec.layers import Batch
-from pyrec.samplers.rows import LAYOUTS, Sampler, _Dense, _Sparse
+from pyrec.samplers.rows import LAYOUTS, Sampler, reader
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -65,9 +65,7 @@ class CFGAN_TrainingSampler(Sampler):
         self.layout = layout
         self.seed = check_seed(seed)
         self.number = 0
-        rows = kernels.RowSampler(tr)
-        dense = _Dense(rows, min(n, batch_size), m) if layout == "dense" else None
-        self._reader = dense or _Sparse(rows, m)
+        self._reader = reader(layout, kernels.RowSampler(tr), m)
 
     def __len__(self) -> int:
         raise TypeError("CFGAN_TrainingSampler has no length: its batches never end")

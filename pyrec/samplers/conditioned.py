@@ -14,7 +14,7 @@ from pyrec.arguments import is_number, whole
 from pyrec.data import Interactions, ItemConditions, as_csr
 from pyrec.data.csr import rows_of
 from pyrec.layers import Batch
-from pyrec.samplers.rows import DataSampler, _Dense, _Sparse
+from pyrec.samplers.rows import DataSampler, reader
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -44,6 +44,9 @@ class _ExampleSampler(DataSampler):
                 "sparse_data_tr has no row with an item"
                 + (" whose row of sparse_data_te has one too" if has_te else "")
             )
+        n_items = self.sparse_data_tr.shape[1]
+        self._tr = reader(self.layout, _Inputs(self._examples), n_items + self.n_cond)
+        self._te = reader(self.layout, _Targets(self._examples), n_items)
 
     @property
     def n_examples(self) -> int:
@@ -64,10 +67,8 @@ class _ExampleSampler(DataSampler):
         return None
 
     def _batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
-        n, n_items = self.n_examples, self.sparse_data_tr.shape[1]
+        n = self.n_examples
         drawn = self._drawn(epoch)
-        tr = self._reader_of(_Inputs(self._examples), n_items + self.n_cond)
-        te = self._reader_of(_Targets(self._examples), n_items)
         for begin in range(0, n, self.batch_size):
             end = min(begin + self.batch_size, n)
             numbers = np.arange(begin, end)
@@ -76,12 +77,7 @@ class _ExampleSampler(DataSampler):
             if drawn is not None:
                 numbers = drawn[numbers]
             # No name here may hold a batch: its memory would never be free.
-            yield tr.read(numbers), te.read(numbers)
-
-    def _reader_of(self, examples: Any, width: int) -> _Dense | _Sparse:
-        if self.layout == "csr":
-            return _Sparse(examples, width)
-        return _Dense(examples, min(self.n_examples, self.batch_size), width)
+            yield self._tr.read(numbers), None if self._te is None else self._te.read(numbers)
 
 
 class ConditionedDataSampler(_ExampleSampler):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -86,7 +87,8 @@ class DataSampler(Sampler):
     -----
     The matrices are borrowed where they are canonical already: do not change their arrays meanwhile.
     Memory of a dense batch is used again once nothing refers to the batch any more: a loop needs
-    two batches of memory, and every batch that is kept stays as it was given.
+    two batches of memory, and every batch that is kept stays as it was given. The sampler keeps that
+    memory from pass to pass, since fresh memory costs as much as what is written to it.
     """
 
     def __init__(
@@ -118,8 +120,8 @@ class DataSampler(Sampler):
         self.layout = layout
         self.seed = check_seed(seed)
         self.epoch = 0
-        self._tr = kernels.RowSampler(tr)
-        self._te = None if te is None else kernels.RowSampler(te)
+        self._tr = reader(layout, kernels.RowSampler(tr), tr.shape[1])
+        self._te = None if te is None else reader(layout, kernels.RowSampler(te), te.shape[1])
 
     def __len__(self) -> int:
         """Return the number of batches in a pass."""
@@ -131,7 +133,6 @@ class DataSampler(Sampler):
         return self._batches(epoch)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
-        tr, te = self._reader(self._tr), None if self._te is None else self._reader(self._te)
         n = self.sparse_data_tr.shape[0]
         for begin in range(0, n, self.batch_size):
             end = min(begin + self.batch_size, n)
@@ -140,13 +141,7 @@ class DataSampler(Sampler):
             else:
                 rows = np.arange(begin, end)
             # No name here may hold a batch: its memory would never be free.
-            yield tr.read(rows), None if te is None else te.read(rows)
-
-    def _reader(self, rows: kernels.RowSampler) -> _Dense | _Sparse:
-        n, m = self.sparse_data_tr.shape
-        if self.layout == "csr":
-            return _Sparse(rows, m)
-        return _Dense(rows, min(n, self.batch_size), m)
+            yield self._tr.read(rows), None if self._te is None else self._te.read(rows)
 
 
 def _check_ids(tr: Any, te: Any) -> None:
@@ -159,34 +154,52 @@ def _check_ids(tr: Any, te: Any) -> None:
                 )
 
 
-class _Sparse:
-    def __init__(self, sampler: kernels.RowSampler, n_items: int) -> None:
-        self._sampler, self._n_items = sampler, n_items
+class Rows(Protocol):
+    """What gives rows by their numbers, in either layout, as `kernels.RowSampler` does."""
 
-    def read(self, rows: NDArray[np.int64]) -> Csr:
-        indptr, indices, values = map(torch.from_numpy, self._sampler.rows(rows))
-        return Csr(indptr, indices, values, self._n_items)
+    def rows(
+        self, numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]: ...
+
+    def dense(self, numbers: NDArray[np.int64], out: NDArray[np.float32]) -> None: ...
+
+
+def reader(layout: str, rows: Rows, n_columns: int) -> _Dense | _Sparse:
+    """Return what reads batches in a layout; it keeps the memory of dense ones from pass to pass."""
+    return _Sparse(rows, n_columns) if layout == "csr" else _Dense(rows, n_columns)
+
+
+class _Sparse:
+    def __init__(self, rows: Rows, n_columns: int) -> None:
+        self._rows, self._n_columns = rows, n_columns
+
+    def read(self, numbers: NDArray[np.int64]) -> Csr:
+        indptr, indices, values = map(torch.from_numpy, self._rows.rows(numbers))
+        return Csr(indptr, indices, values, self._n_columns)
 
 
 class _Dense:
     """Reads into memory that no earlier batch uses any more."""
 
-    def __init__(self, sampler: kernels.RowSampler, height: int, n_items: int) -> None:
-        self._sampler, self._shape = sampler, (height, n_items)
+    def __init__(self, rows: Rows, n_columns: int) -> None:
+        self._rows, self._n_columns = rows, n_columns
         # Two, because a loop holds one batch while it asks for the next.
         self._buffers: list[_Buffer] = []
 
-    def read(self, rows: NDArray[np.int64]) -> Tensor:
-        view = self._free_buffer().lend(len(rows))
-        self._sampler.dense(rows, view)
+    def read(self, numbers: NDArray[np.int64]) -> Tensor:
+        view = self._lend(len(numbers))
+        self._rows.dense(numbers, view)
         return torch.from_numpy(view)
 
-    def _free_buffer(self) -> _Buffer:
+    def _lend(self, height: int) -> NDArray[np.float32]:
         for buffer in self._buffers:
-            if buffer.is_free():
-                return buffer
-        self._buffers = [*self._buffers[-1:], _Buffer(self._shape)]
-        return self._buffers[-1]
+            if (view := buffer.lend(height)) is not None:
+                return view
+        new = _Buffer((height, self._n_columns))
+        view = new.lend(height)
+        assert view is not None  # nobody else has seen it
+        self._buffers = [*self._buffers[-1:], new]
+        return view
 
 
 class _Buffer:
@@ -198,11 +211,13 @@ class _Buffer:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._memory = np.empty(shape, np.float32)
         self._lent: weakref.ref[NDArray[np.float32]] | None = None
+        self._lock = threading.Lock()  # passes may run in several threads
 
-    def is_free(self) -> bool:
-        return self._lent is None or self._lent() is None
-
-    def lend(self, n: int) -> NDArray[np.float32]:
-        view = self._memory[:n]
-        self._lent = weakref.ref(view)
-        return view
+    def lend(self, height: int) -> NDArray[np.float32] | None:
+        """Return the first rows, or None where they are too few or somebody has them."""
+        with self._lock:
+            if height > len(self._memory) or (self._lent is not None and self._lent() is not None):
+                return None
+            view = self._memory[:height]
+            self._lent = weakref.ref(view)
+            return view
