@@ -55,6 +55,20 @@ def scipy_dense(x):
     return run
 
 
+def scipy_into(x):
+    """As careful code would, into the same memory each time."""
+    import torch
+
+    rows, out = order(), np.empty((ROWS, x.shape[1]), np.float32)
+
+    def run():
+        for begin in range(0, USERS, ROWS):
+            batch = torch.from_numpy(x[rows[begin : begin + ROWS]].toarray(out=out))
+        return batch
+
+    return run
+
+
 def scipy_torch(x):
     """The non-zeros alone, as careful code would: rows by SciPy, the rest by torch."""
     rows = order()
@@ -183,7 +197,11 @@ JOBS = [
     Job(
         f"sampling {USERS:,} users, dense",
         users,
-        {"pyrec": epoch("dense", lambda tr: tr), "scipy": scipy_dense},
+        {
+            "pyrec": epoch("dense", lambda tr: tr),
+            "scipy into one array": scipy_into,
+            "scipy": scipy_dense,
+        },
         check_dense,
         Floor("one write", written=4 * USERS * 20_108),
         goal=0.1,
