@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
-SECONDS = 2.0
+SECONDS = 1.5
 PASSES_TO_ACCEPT = 4
 PASSES_TO_FAIL = 3
 # A row has fallen when its ratio lacks more than this share, and more than its noise explains; but a

@@ -29,7 +29,8 @@ Maker = Callable[..., Run]
 SAMPLE_SECONDS = 0.01
 # Threads of OpenMP spin for about a millisecond after a run, and would take processors from the next way.
 PAUSE = 0.003
-WARM_RUNS, WARM_SECONDS = 5, 2.0
+# torch's steps take a few runs until no memory is asked of the system; of long runs that is a small part.
+WARM_RUNS, WARM_SECONDS = 5, 1.0
 MOST_ROUNDS = 40
 FEWEST_ROUNDS = 3
 
@@ -142,7 +143,7 @@ def play(job: Job, seconds: float, only: list[str] | None = None) -> Result:
 def _rounds(runs: dict[str, Run], first: dict[str, float], seconds: float) -> dict[str, list]:
     taken: dict[str, list[float]] = {name: [] for name in runs}
     # The first runs find memory and caches empty, or compile: they tell the number of rounds badly.
-    warm = {name: _warm(run) if first[name] < 10 else first[name] for name, run in runs.items()}
+    warm = {name: _warm(run, first[name]) for name, run in runs.items()}
     repeats = {name: max(1, min(100, round(SAMPLE_SECONDS / warm[name]))) for name in runs}
     a_round = sum(warm[name] * repeats[name] for name in runs)
     order = list(runs)
@@ -160,8 +161,10 @@ def _rounds(runs: dict[str, Run], first: dict[str, float], seconds: float) -> di
     return taken
 
 
-def _warm(run: Run) -> float:
-    """The last of some runs: torch's steps take a few until no memory is asked of the system."""
+def _warm(run: Run, seconds: float) -> float:
+    """Seconds of the last of some runs, after a first one that took `seconds`."""
+    if seconds > WARM_SECONDS:
+        return seconds
     end = time.perf_counter() + WARM_SECONDS
     for _ in range(WARM_RUNS):
         seconds, _ = _timed(run)
