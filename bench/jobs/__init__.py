@@ -8,6 +8,7 @@ from jobs import (
     ease,
     evaluation,
     examples,
+    gpu,
     layers,
     likelihood,
     sampling,
@@ -30,6 +31,7 @@ JOBS: list[Job] = [
         svae,
         evaluation,
         layers,
+        gpu,
     )
     for job in module.JOBS
 ]
