@@ -57,7 +57,9 @@ template <class... P, class... A> void launch(const char* name, void (*kernel)(P
                                               std::size_t shared, const Queue& queue, A... args) {
     if (grid.x == 0 || grid.y == 0) return;
     check(name, cudaSetDevice(queue.device));
-    kernel<<<grid, block, shared, queue.stream> > >(static_cast<P>(args)...);
+    // clang-format off
+    kernel<<<grid, block, shared, queue.stream>>>(static_cast<P>(args)...);
+    // clang-format on
     check(name, cudaGetLastError());
 }
 #endif
