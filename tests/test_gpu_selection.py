@@ -218,7 +218,7 @@ class TestTopk:
             selection.topk(s, 2, pattern(np.ones((3, 5)), gpu))
         with pytest.raises(ValueError, match=r"deny must be in 0\.\.3, got -1\.\.4"):
             selection.topk(s, 2, deny=torch.tensor([0, 4, -1]).to(gpu))
-        for bad in (torch.zeros(3, 4), torch.zeros(2), [1, 2]):
+        for bad in (torch.zeros(3, 4), torch.zeros(2), torch.ones(4, dtype=torch.bool), [1, 2]):
             with pytest.raises(
                 TypeError, match="allow must be a Csr or a 1-D tensor of item numbers"
             ):
@@ -309,6 +309,10 @@ class TestTopkOfWeights:
             ValueError, match=r"weights must have shape \(4, 4\) to fit x, got \(3, 4\)"
         ):
             selection.topk_sparse_weights(x, x, 2)
+        with pytest.raises(ValueError, match=r"offset must be on .*, got meta"):
+            selection.topk_sparse_weights(
+                x, Csr.from_dense(torch.ones(4, 4, device=gpu)), 2, offset=torch.zeros(4, device="meta")
+            )
         with pytest.raises(ValueError, match=r"offset must have shape \(4,\), got \(3,\)"):
             selection.topk_dense_weights(
                 x, torch.zeros(4, 4, device=gpu), 2, offset=torch.zeros(3, device=gpu)

@@ -26,7 +26,7 @@ _SCORE_BYTES = 64 << 20
 
 
 class Asked(NamedTuple):
-    """Histories, for a row each of which items are asked; and items to hide, to allow, to deny."""
+    """Histories whose lists are asked for, and the items to hide, to allow and to deny."""
 
     x: Any
     seen: Any

@@ -9,11 +9,6 @@ from torch import Tensor
 
 from pyrec.kernels.matrices import Csr
 
-try:
-    from pyrec import _cuda
-except ImportError:  # a wheel without it
-    _cuda = None
-
 __all__ = ["csr", "is_device", "lists", "matrix", "module", "queue", "vector"]
 
 Lists = tuple[Tensor | None, Tensor] | None
@@ -24,6 +19,18 @@ _NOWHERE = (False, 0, 0, 0)
 def is_device(place: torch.device) -> bool:
     """Whether tensors there are for the functions of `pyrec.kernels.gpu`, not for arrays' kernels."""
     return place.type != "cpu"
+
+
+def _load() -> Any:
+    """The compiled module; None of a wheel without it."""
+    try:
+        from pyrec import _cuda
+    except ImportError:
+        return None
+    return _cuda
+
+
+_cuda = _load()
 
 
 def module(t: Tensor) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
 _CHUNK_BYTES = 256 << 20
 # In the order of scores, where -inf is; of items in the lower half of a key.
 _EXCLUDED, _LOW_BITS = -(0x7F800000 + 1), 0xFFFFFFFF
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Selected(NamedTuple):
@@ -101,7 +102,7 @@ def topk_dense_weights(
     offset : (m,) tensor, optional
         Added to every row of scores.
     """
-    _check_weights(x, tuple(weights.shape), offset)
+    _check_weights(x, tuple(weights.shape), offset, weights)
     w, shift = weights.detach().float().contiguous(), _offset(offset)
 
     def score(histories: Csr, out: Tensor) -> None:
@@ -133,7 +134,7 @@ def topk_sparse_weights(
     k, seen, offset, allow, deny
         As in `topk_dense_weights`.
     """
-    _check_weights(x, tuple(weights.shape), offset)
+    _check_weights(x, tuple(weights.shape), offset, weights.values)
     w, shift = weights.with_values(weights.values.detach().float()), _offset(offset)
     kernels = native.module(w.values)
 
@@ -185,7 +186,7 @@ def topk_factors(
             "h and items must be matrices of the same rank, got shapes "
             f"{tuple(h.shape)} and {tuple(items.shape)}"
         )
-    _check_offset(bias, len(items), "bias")
+    _check_offset(bias, len(items), items, "bias")
     u, v, b = h.detach().float(), items.detach().float(), _offset(bias)
 
     def score(users: Tensor, out: Tensor) -> None:
@@ -378,8 +379,11 @@ def _item_lists(
             )
         _check_device(items.indices, like, name)
         return items.indptr, items.indices
-    if not isinstance(items, Tensor) or items.ndim != 1 or items.dtype.is_floating_point:
-        raise TypeError(f"{name} must be a Csr or a 1-D tensor of item numbers, got {items!r:.80}")
+    if not isinstance(items, Tensor) or items.ndim != 1 or items.dtype not in _INTEGERS:
+        got = type(items).__name__
+        if isinstance(items, Tensor):
+            got = f"{items.dtype} of shape {tuple(items.shape)}"
+        raise TypeError(f"{name} must be a Csr or a 1-D tensor of item numbers, got {got}")
     _check_device(items, like, name)
     numbers = torch.unique(items)
     if len(numbers):
@@ -460,16 +464,20 @@ def _empty_result(like: Tensor, n: int, k: int) -> Selected:
     )
 
 
-def _check_weights(x: Csr, shape: tuple[int, ...], offset: Tensor | None) -> None:
+def _check_weights(x: Csr, shape: tuple[int, ...], offset: Tensor | None, like: Tensor) -> None:
     wanted = (x.n_cols, x.n_cols)
     if shape != wanted:
         raise ValueError(f"weights must have shape {wanted} to fit x, got {shape}")
-    _check_offset(offset, x.n_cols, "offset")
+    _check_device(x.values, like, "x")
+    _check_offset(offset, x.n_cols, like, "offset")
 
 
-def _check_offset(offset: Tensor | None, m: int, name: str) -> None:
-    if offset is not None and tuple(offset.shape) != (m,):
+def _check_offset(offset: Tensor | None, m: int, like: Tensor, name: str) -> None:
+    if offset is None:
+        return
+    if tuple(offset.shape) != (m,):
         raise ValueError(f"{name} must have shape {(m,)}, got {tuple(offset.shape)}")
+    _check_device(offset, like, name)
 
 
 def _offset(offset: Tensor | None) -> Tensor | None:
