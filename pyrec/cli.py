@@ -247,7 +247,6 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="name@k, separated by commas.", metavar="LIST")
     ] = "ndcg@100,recall@20,recall@50",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -264,7 +263,6 @@ def evaluate(
     """
     from pyrec.data import Split
     from pyrec.evaluation import evaluate as evaluate_model
-    from pyrec.machine import find_device
     from pyrec.metrics import metric_names, summarize
     from pyrec.models.storage import load_model
 
@@ -275,8 +273,6 @@ def evaluate(
     for file in files:
         with working(f"evaluating {file.name}", quiet):
             model = load_model(file)
-            if device is not None:
-                model.to(find_device(device))
             start = time.perf_counter()
             summary = summarize(evaluate_model(model, pair, names))
             seconds = time.perf_counter() - start

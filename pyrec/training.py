@@ -23,7 +23,6 @@ from pyrec.data.randomness import check_seed
 from pyrec.evaluation import ValidFunc
 from pyrec.files import StrPath, check_place
 from pyrec.kernels import tensors
-from pyrec.machine import find_device
 from pyrec.metrics import summarize
 from pyrec.models.base import RecSysModel, as_rows, gives_batches
 
@@ -81,11 +80,9 @@ def run(
     # Whatever can be wrong is found before anything of the model is changed.
     model.check_optimizer()
     num_epochs, seed = whole(num_epochs, "num_epochs"), check_seed(seed)
-    place = None if device is None else find_device(device)
-    planned = copy.copy(model)  # which knows where batches are wanted
-    planned.batches_on = place
-    loader, catalogue = planned.training_data(train_data, batch_size, seed)
+    loader, catalogue = model.training_data(train_data, batch_size, seed)
     validation = _validation(catalogue, *valid)
+    place = None if device is None else _device(device)
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     best = None
@@ -330,3 +327,12 @@ def _seed_epoch(model: NetworkModel, loader: Any, seed: int) -> None:
 
 def _length(loader: Iterable[Any]) -> int | None:
     return len(loader) if isinstance(loader, Sized) else None
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device must be one that is there, got {device!r}: {error}") from error
+    return place

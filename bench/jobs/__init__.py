@@ -8,7 +8,6 @@ from jobs import (
     ease,
     evaluation,
     examples,
-    gpu,
     layers,
     likelihood,
     sampling,
@@ -31,7 +30,6 @@ JOBS: list[Job] = [
         svae,
         evaluation,
         layers,
-        gpu,
     )
     for job in module.JOBS
 ]

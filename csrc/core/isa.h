@@ -13,10 +13,7 @@
 #define PYREC_HAS_CLONES 0
 #endif
 
-// What it marks is shared: kernels for GPUs call the same code.
-#if defined(__CUDACC__)
-#define PYREC_INLINE __host__ __device__ __forceinline__
-#elif defined(__GNUC__)
+#if defined(__GNUC__)
 #define PYREC_INLINE inline __attribute__((always_inline))
 #else
 #define PYREC_INLINE inline

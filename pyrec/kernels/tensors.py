@@ -1,7 +1,7 @@
 """The native kernels over torch tensors: autograd, and memory that is used again.
 
-CPU tensors go to the core's kernels, tensors of other devices to `gpu.networks`. None of the functions
-here can be differentiated twice: that raises a RuntimeError.
+CPU tensors go to the compiled kernels, tensors of other devices to torch operations with the same
+results. None of the functions here can be differentiated twice: that raises a RuntimeError.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from pyrec import _core
-from pyrec.kernels.gpu import networks
 from pyrec.kernels.likelihood import (
     array,
     has_kernel,
@@ -141,7 +140,10 @@ def normalize_rows(x: Csr) -> Csr:
         values = torch.empty_like(x.values)
         _core.normalize_rows(array(x.indptr), array(x.values), array(values), n_threads())
         return x.with_values(values)
-    return networks.normalize_rows(x)
+    squares = torch.segment_reduce(x.values.square(), "sum", offsets=x.indptr, initial=0)
+    # Not 0 before the root, whose derivative is infinite there.
+    norms = squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    return x.with_values(x.values / norms[x.rows()])
 
 
 def drop(x: Csr, share: float) -> Csr:
@@ -149,12 +151,9 @@ def drop(x: Csr, share: float) -> Csr:
 
     One number of torch's generator decides it all. Differentiable in the values, then by torch.
     """
-    if x.values.requires_grad:
+    if not has_kernel(x.values) or x.values.requires_grad:
         return x.with_values(torch.nn.functional.dropout(x.values, share))
-    # Of the CPU's generator, for a GPU too: the same entries there.
-    seed = int(torch.randint(2**63 - 1, (), device="cpu"))
-    if not has_kernel(x.values):
-        return networks.drop(x, share, seed)
+    seed = int(torch.randint(2**63 - 1, ()))
     values = torch.empty_like(x.values)
     _core.drop(array(x.values), share, seed, array(values), n_threads())
     return x.with_values(values)
@@ -260,7 +259,9 @@ class _SparseLinear(torch.autograd.Function):
         ctx.save_for_backward(values, weight)
         ctx.x = x
         if not has_kernel(weight):
-            return networks.sparse_linear(x.with_values(values), weight)
+            return torch.nn.functional.embedding_bag(
+                x.indices, weight, x.indptr[:-1].int(), mode="sum", per_sample_weights=values
+            )
         out = torch.empty((len(x), weight.shape[1]), dtype=weight.dtype)
         _core.sparse_linear(*parts(x, weight.dtype), array(weight), None, array(out), n_threads())
         return out
@@ -271,20 +272,20 @@ class _SparseLinear(torch.autograd.Function):
         values, weight = ctx.saved_tensors
         x, out_grad = ctx.x, out_grad.to(weight.dtype).contiguous()
         value_grad = weight_grad = None
-        if ctx.needs_input_grad[1]:
-            weight_grad = take(weight.shape, weight.dtype, weight.device)
         if not has_kernel(weight):
             if ctx.needs_input_grad[0]:
-                value_grad = networks.sparse_linear_value_grad(x, weight, out_grad).to(values.dtype)
-            if weight_grad is not None:
-                networks.sparse_linear_weight_grad(x.with_values(values), out_grad, weight_grad)
+                value_grad = (weight[x.indices.long()] * out_grad[x.rows()]).sum(1)
+            if ctx.needs_input_grad[1]:
+                products = values.detach()[:, None] * out_grad[x.rows()]
+                weight_grad = torch.zeros_like(weight).index_add_(0, x.indices.long(), products)
             return value_grad, weight_grad, None
         csr, grad, threads = parts(x, weight.dtype), array(out_grad), n_threads()
         if ctx.needs_input_grad[0]:
             value_grad = torch.empty(len(values), dtype=weight.dtype)
             _core.sparse_linear_value_grad(*csr, array(weight), grad, array(value_grad), threads)
             value_grad = value_grad.to(values.dtype)
-        if weight_grad is not None:
+        if ctx.needs_input_grad[1]:
+            weight_grad = take(weight.shape, weight.dtype, weight.device)
             _core.sparse_linear_weight_grad(*csr, grad, array(weight_grad), threads)
         return value_grad, weight_grad, None
 

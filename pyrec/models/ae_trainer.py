@@ -15,7 +15,6 @@ from pyrec import kernels, losses, training
 from pyrec.callbacks import Callback
 from pyrec.data import as_csr
 from pyrec.files import StrPath
-from pyrec.kernels.gpu import native, selection
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import SparseLinear
 from pyrec.models.base import Recommendations, RecSysModel, as_rows
@@ -29,9 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AETrainer"]
 
-# Histories encoded at a time where their scores are never written; on a device, where the next ones are
-# sent meanwhile.
-_ROWS, _ROWS_THERE = 8192, 2048
+# Histories encoded at a time where their scores are never written.
+_ROWS = 8192
 
 
 class AETrainer(TorchNNTrainer):
@@ -284,8 +282,7 @@ class AETrainer(TorchNNTrainer):
         self.check_values(rows, name)
         # A network of another make may do with a batch what only a dense tensor can.
         layout = "csr" if self._takes_csr() else "dense"
-        place = self.batches_on or self.device
-        return DataSampler(rows, None, batch_size, shuffle, layout=layout, seed=seed, device=place)
+        return DataSampler(rows, None, batch_size, shuffle, layout=layout, seed=seed)
 
     def check_values(self, x: sp.csr_array, name: str) -> None:
         """Raise a ValueError unless histories fit the network and the likelihood."""
@@ -308,21 +305,8 @@ class AETrainer(TorchNNTrainer):
         h, weight, bias = map(as_array, (logits.h, logits.weight, logits.bias))
         return kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
 
-    def _place(self) -> torch.device | None:
-        is_there = native.is_device(self.device) and hasattr(self.network, "factored")
-        return self.device if is_there else None
-
-    def _topk_there(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Any:
-        is_dense = isinstance(x, Csr) and not self._takes_csr()
-        with self._evaluating():
-            logits = self._outputs_of(x.dense() if is_dense else x)[0]
-        lists = {"seen": seen, "allow": allow, "deny": deny}
-        return selection.topk_factors(logits.h, logits.weight, k, bias=logits.bias, **lists)
-
     def _block_rows(self) -> int:
-        if not hasattr(self.network, "factored"):
-            return super()._block_rows()
-        return _ROWS if self._place() is None else _ROWS_THERE
+        return _ROWS if hasattr(self.network, "factored") else super()._block_rows()
 
     def histories(self, x: Any, name: str = "x") -> Any:
         # A network knows its items before it is trained.
@@ -346,11 +330,7 @@ class AETrainer(TorchNNTrainer):
 
     def _answers(self, histories: Any) -> tuple[Any, ...]:
         """What the network returns for what `histories` gave, a row a user."""
-        return self._outputs_of(self._batch(histories))
-
-    def _outputs_of(self, batch: Any) -> tuple[Any, ...]:
-        """The same for histories as the network takes them."""
-        return self._outputs(batch)
+        return self._outputs(self._batch(histories))
 
     def _on_device(self, batch: Any) -> Tensor | Csr:
         if isinstance(batch, np.ndarray):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,9 +19,7 @@ from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import Callback
 from pyrec.files import StrPath
 from pyrec.kernels import tensors
-from pyrec.kernels.gpu import native
-from pyrec.machine import find_device
-from pyrec.models import networks, on_device, storage
+from pyrec.models import networks, storage
 from pyrec.models.base import Recommendations, RecSysModel
 from pyrec.training import PRECISIONS
 
@@ -55,15 +52,12 @@ class NetworkModel(RecSysModel):
         The callbacks of the training under way.
     seed_of_training : int or None
         The seed of the last `train`.
-    batches_on : torch.device or None
-        Where `training_data` makes batches; None: where the networks are.
     """
 
     # The attributes that hold the networks, each with that of its optimiser; files name them so too.
     _optimizer_of: ClassVar[dict[str, str]]
     # Parameters of the constructor that a file does not decide.
     not_stored: frozenset[str] = frozenset()
-    batches_on: torch.device | None = None
 
     def __init__(self) -> None:
         self.precision = "fp32"
@@ -97,24 +91,12 @@ class NetworkModel(RecSysModel):
         names = dict.fromkeys(name for row in self._rows for name in row)
         return {name: [float(row.get(name, math.nan)) for row in self._rows] for name in names}
 
-    @property
-    def device_type(self) -> str:
-        return self.device.type
-
-    def to(self, device: torch.device | str) -> None:
-        """Move the networks, and what the optimisers know of them; a ValueError where no such device is."""
-        device = find_device(device)
+    def to(self, device: torch.device) -> None:
+        """Move the networks, and what the optimisers know of them."""
         for net, optimizer in zip(self.networks(), self.optimizers(), strict=True):
             net.to(device)
             for state in optimizer.state.values():
                 state.update({key: value.to(device) for key, value in state.items()})
-
-    def on(self, device: torch.device | str) -> Self:
-        model = copy.copy(self)
-        if torch.empty(0, device=find_device(device)).device != self.device:
-            for name in self._optimizer_of:
-                setattr(model, name, copy.deepcopy(getattr(self, name)).to(device))
-        return model
 
     def training_data(
         self, train_data: Any, batch_size: int, seed: int
@@ -135,11 +117,6 @@ class NetworkModel(RecSysModel):
     def scores(self, x: Any) -> NDArray[np.float32]:
         """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
         return as_array(self.predict(x, remove_train=False)[0])
-
-    def _topk(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
-        if not native.is_device(self.device):
-            return super()._topk(x, k, seen, allow, deny)
-        return on_device.topk(self.predict(x, remove_train=False)[0], k, seen, allow, deny)
 
     def epoch_values(self) -> dict[str, float]:
         """Return what else of an epoch enters the history, beside its loss."""

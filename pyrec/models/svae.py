@@ -196,7 +196,6 @@ class SVAE(MultiVAE):
             shuffle,
             batch_size=batch_size,
             seed=seed,
-            device=self.batches_on or self.device,
         )
 
     def histories(self, x: Any, name: str = "x") -> Histories:
@@ -207,9 +206,9 @@ class SVAE(MultiVAE):
     def _batch(self, x: Histories) -> Sequences:
         return Sequences.from_arrays(x.offsets, x.items, x.n_items).to(self.device)
 
-    def _outputs_of(self, batch: Sequences) -> tuple[Any, ...]:
+    def _answers(self, histories: Histories) -> tuple[Any, ...]:
         network: Any = self.network
-        outputs: tuple[Any, ...] = network.last(batch)
+        outputs: tuple[Any, ...] = network.last(self._batch(histories))
         return outputs
 
 

@@ -1,1 +1,0 @@
-"""The kernels over tensors of a GPU: compiled ones where the wheel has them, torch operations else."""
