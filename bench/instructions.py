@@ -16,18 +16,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 
-def count() -> dict[str, Any] | None:
-    """Instructions kernel by kernel, and what the module was built with; None without valgrind."""
+def count(run: str = "--run") -> dict[str, Any] | None:
+    """Instructions kernel by kernel, and what the module was built with; None without valgrind.
+
+    With ``--planted``: those of "kernel: native function", see `planted`.
+    """
     if shutil.which("valgrind") is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=cachegrind", "--cache-sim=no"]
         command += [f"--cachegrind-out-file={folder}/%p", sys.executable]
-        command += [str(Path(__file__).resolve()), "--run"]
+        command += [str(Path(__file__).resolve()), run]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
         run = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
@@ -60,17 +64,66 @@ def compiler() -> str:
 
 
 def run() -> None:
-    """Two children for each kernel: their numbers, each with the kernel's name, are printed."""
     for name, kernel in kernels().items():
         kernel()  # what is done once, such as the first call's look-ups
-        for do in (lambda: None, kernel):
-            child = os.fork()
-            if child == 0:
-                do()
-                os._exit(0)
-            if os.waitpid(child, 0)[1] != 0:
-                raise RuntimeError(f"{name} failed")
-            print(child, name)
+        children(name, kernel)
+
+
+def children(name: str, kernel: Callable[[], Any]) -> None:
+    """Two children, one of which runs the kernel: their numbers are printed, each with the name."""
+    for do in (lambda: None, kernel):
+        child = os.fork()
+        if child == 0:
+            do()
+            os._exit(0)
+        if os.waitpid(child, 0)[1] != 0:
+            raise RuntimeError(f"{name} failed")
+        print(child, name)
+
+
+def planted() -> None:
+    """As `run`, but kernels run twice, and each native function that one calls works half as much again.
+
+    It is called three times for twice, one function at a time.
+    """
+    from planted import kernels as natives
+
+    for name, kernel in kernels().items():
+        called = set()
+        for native, (owner, attribute) in natives().items():
+            function = getattr(owner, attribute)
+            setattr(owner, attribute, _noted(function, native, called))
+            try:
+                kernel()
+            finally:
+                setattr(owner, attribute, function)
+        for native in sorted(called):
+            owner, attribute = natives()[native]
+            function = getattr(owner, attribute)
+            setattr(owner, attribute, _half_again(function))
+            try:
+                children(f"{name}: {native}", lambda kernel=kernel: (kernel(), kernel()))
+            finally:
+                setattr(owner, attribute, function)
+
+
+def _noted(function: Callable[..., Any], name: str, called: set[str]) -> Callable[..., Any]:
+    def noted(*args: Any, **options: Any) -> Any:
+        called.add(name)
+        return function(*args, **options)
+
+    return noted
+
+
+def _half_again(function: Callable[..., Any]) -> Callable[..., Any]:
+    calls = cycle([1, 2])
+
+    def repeated(*args: Any, **options: Any) -> Any:
+        for _ in range(next(calls)):
+            result = function(*args, **options)
+        return result
+
+    return repeated
 
 
 def kernels() -> dict[str, Callable[[], Any]]:
@@ -80,7 +133,7 @@ def kernels() -> dict[str, Callable[[], Any]]:
     from pyrec import _core
     from pyrec import kernels as k
     from pyrec.data import datasets
-    from pyrec.kernels.slim import PackedInverse, coordinate_descent
+    from pyrec.kernels.slim import PackedInverse, admm, coordinate_descent
 
     users, items, top = 200, 2000, 20
     x = datasets.simulate(users, items, 15_000, seed=0).matrix
@@ -96,20 +149,30 @@ def kernels() -> dict[str, Callable[[], Any]]:
     gram = k.gram(small, n_threads=1)
     p = PackedInverse.memory(items)
     p[:] = 1
+    inverse = PackedInverse(np.eye(100, dtype=np.float32), n_threads=1)
+    positive = 0.5 * np.eye(300, dtype=np.float32) + 0.5
     vectors = [np.empty(users, np.float32) for _ in range(2)]
     grad, hidden, entries = np.empty_like(scores), np.empty((users, 64), np.float32), csr[2].copy()
     masks, rows = np.empty((users, items), bool), k.RowSampler(x)
     order = np.arange(users)[::-1].copy()
     conditions = _sparse(rng.standard_normal((items, 18), np.float32))
     conditioned = k.ConditionedRows(x, conditions)
+    of_items = (
+        conditions.indptr.astype(np.int64),
+        conditions.indices.astype(np.int32),
+        conditions.data,
+    )
+    counted = _core.ConditionedRows(csr, None, of_items, items, 18)
     examples = np.arange(conditioned.n_examples)
     chosen = conditioned.examples(examples, n_threads=1)
     one = {"n_threads": 1}
     return {
         "gram": lambda: k.gram(x, **one),
+        "spd_inverse": lambda: k.spd_inverse(positive.copy(), **one),
         "ease_weights": lambda: k.ease_weights(weights.copy(), **one),
         "slim_columns": lambda: list(coordinate_descent(gram, lambda1=5, lambda2=100, **one)),
         "pack_inverse": lambda: _core.pack_inverse(p.base, 1),
+        "admm_step": lambda: list(admm(inverse, lambda1=1, rho=1, num_iter=5, tol=0, **one)),
         "topk": lambda: k.topk(scores, top, x, **one),
         "topk_dense_weights": lambda: k.topk_dense_weights(x, weights, top, x, **one),
         "topk_packed_weights": lambda: k.topk_dense_weights(x, packed["float32"], top, x, **one),
@@ -140,8 +203,9 @@ def kernels() -> dict[str, Callable[[], Any]]:
         "permuted": lambda: k.permuted(0, 20_000, 20_000, 0, 0, **one),
         "Rows.take": lambda: rows.rows(order, **one),
         "Rows.take_dense": lambda: rows.dense(order, grad, **one),
+        "count_nonzeros": lambda: _core.count_nonzeros(scores, np.empty(users, np.int64), 1),
         "nonzeros": lambda: k.nonzeros(scores, **one),
-        "ConditionedRows.count": lambda: k.ConditionedRows(x, conditions).n_examples,
+        "ConditionedRows.count": lambda: counted.count(1),
         "ConditionedRows.examples": lambda: conditioned.examples(examples, **one),
         "ConditionedRows.inputs": lambda: conditioned.inputs(*chosen, **one),
         "ConditionedRows.targets": lambda: conditioned.targets(*chosen, **one),
@@ -161,6 +225,8 @@ def _sparse(weights: Any) -> Any:
 if __name__ == "__main__":
     if "--run" in sys.argv:
         run()
+    elif "--planted" in sys.argv:
+        planted()
     elif (found := count()) is None:
         print("valgrind is not on this machine")
     else:

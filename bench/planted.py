@@ -2,8 +2,10 @@
 
     python bench/planted.py [--only KERNEL] [--factor 1.5]
 
-A kernel's function is replaced by one that calls it and then waits; the row in which the kernel has the
-largest share must fall in ``check.py``. Prints a line a kernel, and fails where one went unseen.
+``check.py`` has two ways to see one, and both are tried. Time: a kernel's function is replaced by one
+that calls it and then waits; the row in which the kernel has the largest share should fall. Instructions:
+the function is called three times for twice, and those that are counted should grow. Prints a line a
+kernel, and fails where one went unseen by both.
 """
 
 from __future__ import annotations
@@ -113,6 +115,21 @@ def shares(rows: list[str]) -> dict[str, tuple[str, float]]:
     return best
 
 
+def growth(stored: dict[str, Any] | None) -> dict[str, float]:
+    """How many more instructions each native function makes of the counted kernels that call it, at most."""
+    import instructions
+
+    planted_counts = instructions.count("--planted") if stored else None
+    if planted_counts is None:
+        return {}
+    more: dict[str, float] = {}
+    for name, number in planted_counts["counts"].items():
+        kernel, _, native = name.partition(": ")
+        if before := stored["counts"].get(kernel):
+            more[native] = max(more.get(native, 0.0), number / (2 * before) - 1)
+    return more
+
+
 def main() -> int:
     import check
 
@@ -134,14 +151,20 @@ def main() -> int:
         result = check.one_pass(seen, check.SECONDS * (1 + number), slowdowns)
         ratios |= {kernel: statistics.median(rounds) for kernel, rounds in result.items()}
         seen = [k for k in seen if ratios[k] < check.least(baseline[slowdowns[k][0]])]
-    print(f"{'share':>6} {'ratio':>8} {'stored':>8} {'least':>8}  seen  kernel, row")
+    grown = growth(json.loads(check.BASELINE.read_text())["instructions"])
+    print(f"{'share':>6} {'ratio':>8} {'stored':>8} {'least':>8} {'instructions':>12}  kernel, row")
     for kernel, (row, share) in found.items():
         of = baseline.get(row, {"ratio": math.nan, "noise": math.nan})
+        more = f"{grown[kernel]:+.0%}" if kernel in grown else "not counted"
         print(
             f"{share:6.0%} {ratios.get(kernel, math.nan):8.2f} {of['ratio']:8.2f} "
-            f"{check.least(of):8.2f}  {'yes ' if kernel in seen else 'NO  '}  {kernel}, {row}"
+            f"{check.least(of):8.2f} {more:>12}  {kernel}, {row}"
         )
-    unseen = [kernel for kernel in found if kernel not in seen]
+    by_count = {kernel for kernel, more in grown.items() if more > check.MORE_INSTRUCTIONS}
+    print(
+        f"of {len(found)} seen by time: {len(seen)}, by instructions: {len(by_count & set(found))}"
+    )
+    unseen = [kernel for kernel in found if kernel not in {*seen, *by_count}]
     if unseen:
         print("unseen:", ", ".join(unseen))
     return 1 if unseen else 0
