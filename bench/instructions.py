@@ -4,7 +4,6 @@
 
 One process under valgrind's cachegrind prepares small inputs; for each kernel it forks two children, one
 that ends at once and one that runs the kernel first, with one thread. The difference is the kernel's.
-Kernels whose work is BLAS's are left out.
 """
 
 from __future__ import annotations
