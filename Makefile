@@ -1,5 +1,6 @@
 # make demo    install, then train, evaluate and recommend on simulated data, or DATA=path/to/ratings
 #              (EPOCHS=n for MultiVAE: small data needs more)
+#              (CUDA=ON, here and below: with the kernels for GPUs, minutes of nvcc)
 # make test    install, then run the tests against the installed wheel
 # make peers   environments of irspack, implicit, RecPack and RecBole, for the benchmarks (Python 3.11)
 # make bench   install, then the benchmarks beside plain code and, where `make peers` was run, the peers
@@ -9,6 +10,8 @@
 # make bench-planted is a slowdown of a half in any kernel seen by bench-check?
 # make bench-scaling   curves over threads, items, batch size and users
 # make bench-scoring  a million users from Parquet to Parquet: time and peak memory, model by model
+# make gpu-check    on a machine with a GPU: build, tests, compute-sanitizer, benchmarks (GPU_PYTHON=python3:
+#              with that interpreter, whose torch knows the GPU, and nothing installed but pyrec)
 # make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
 # make quality DATA=folder  published comparisons on real data, SEEDS=3 (two hours)
 # make lint    formatting, lint and type checks
@@ -20,27 +23,36 @@ K ?= 100
 EPOCHS ?= 10
 OUT ?= bench-out
 SEEDS ?= 3
+GPU_PYTHON ?=
+FOR_THIS_GPU := --config-settings=cmake.define.PYREC_CUDA=ON --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=native
+CUDA ?= OFF
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SOURCES := pyproject.toml CMakeLists.txt constraints.txt README.md \
-	$(shell find csrc pyrec -name '*.cpp' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
+	$(shell find csrc pyrec -name '*.cpp' -o -name '*.cu' -o -name '*.h' -o -name '*.py' -o -name '*.pyi')
 RATINGS := $(if $(DATA),$(DATA),demo/data/ratings.parquet)
 
 .PHONY: install demo test nightly peers bench bench-full bench-check bench-accept bench-planted \
-	bench-scaling bench-memory bench-scoring quality lint clean
+	bench-scaling bench-memory bench-scoring gpu-check quality lint clean
 
 install: $(VENV)/installed
 
 # The wheel is built from the source distribution, so both are known to build.
-$(VENV)/installed: $(SOURCES)
+$(VENV)/installed: $(SOURCES) $(VENV)/cuda-$(CUDA)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install build
 	rm -rf dist
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build --outdir dist . > $(VENV)/build.log 2>&1 \
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m build -Ccmake.define.PYREC_CUDA=$(CUDA) --outdir dist . > $(VENV)/build.log 2>&1 \
 		|| { cat $(VENV)/build.log; exit 1; }
 	$(PIP) install --force-reinstall --no-deps dist/pyrec-*.whl
 	$(PIP) install -c constraints.txt dist/pyrec-*.whl
+	touch $@
+
+# Another CUDA= than before is another wheel.
+$(VENV)/cuda-$(CUDA):
+	mkdir -p $(VENV)
+	rm -f $(VENV)/cuda-*
 	touch $@
 
 $(VENV)/installed-%: $(VENV)/installed
@@ -91,6 +103,18 @@ bench-scaling: $(VENV)/installed-bench
 bench-scoring: $(VENV)/installed-bench $(VENV)/installed-ray
 	$(BIN)/python bench/scoring.py --ray
 
+# Apart from $(VENV): torch with CUDA is gigabytes, and constraints.txt asks for one without.
+gpu-check:
+	@nvidia-smi -L || { echo "make gpu-check needs an NVIDIA GPU and its driver: nvidia-smi finds none" >&2; exit 1; }
+ifeq ($(GPU_PYTHON),)
+	test -x .venv-gpu/bin/python || $(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip -q install ".[test,bench]" $(FOR_THIS_GPU)
+	.venv-gpu/bin/python bench/gpu_check.py --out bench/results
+else
+	$(GPU_PYTHON) -m pip -q install --no-build-isolation --no-deps . $(FOR_THIS_GPU)
+	$(GPU_PYTHON) bench/gpu_check.py --out bench/results
+endif
+
 bench-memory: $(VENV)/installed-bench
 	$(BIN)/python bench/memory.py
 
@@ -106,8 +130,8 @@ quality: $(VENV)/installed
 lint: $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run -Werror $$(find csrc -name '*.cpp' -o -name '*.h')
+	$(BIN)/clang-format --dry-run -Werror $$(find csrc -name '*.cpp' -o -name '*.cu' -o -name '*.h')
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-peers build dist demo bench-out
+	rm -rf $(VENV) .venv-peers .venv-gpu build dist demo bench-out

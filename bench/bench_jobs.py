@@ -40,6 +40,8 @@ def ways():
         marks = [pytest.mark.benchmark(group=job.name, timer=CLOCK)]
         if job.full:
             marks.append(pytest.mark.full)
+        if job.gpu:
+            marks.append(pytest.mark.gpu)
         for way in job.ways:
             found.append(pytest.param(job, way, marks=marks, id=f"{job.name}-{way}"))
     return found

@@ -56,3 +56,40 @@ def test_copy(benchmark):
     x, y = torch.ones(50_000_000), torch.zeros(50_000_000)
     benchmark.pedantic(y.copy_, args=(x,), rounds=10, warmup_rounds=1)
     benchmark.extra_info["amount"] = 2 * x.nbytes
+
+
+def on_device(benchmark, run, amount):
+    """Time a run to the end of the device's work."""
+    import torch
+
+    def whole():
+        run()
+        torch.cuda.synchronize()
+
+    benchmark.pedantic(whole, rounds=10, warmup_rounds=2)
+    benchmark.extra_info["amount"] = amount
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sgemm", "bfloat16 product"])
+def test_gpu_products(benchmark, name):
+    """float32 at full precision, without TF32, as pyrec multiplies."""
+    import torch
+
+    n = 2 * N
+    benchmark.group = f"limit: GPU {name}"
+    a = torch.rand(n, n, device="cuda", dtype=torch.float32 if name == "sgemm" else torch.bfloat16)
+    c = torch.empty_like(a)
+    on_device(benchmark, lambda: torch.mm(a, a, out=c), 2 * n**3)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["read", "write", "copy"])
+def test_gpu_memory(benchmark, name):
+    import torch
+
+    benchmark.group = f"limit: GPU {name}"
+    x = torch.ones(500_000_000, device="cuda")
+    y = torch.empty_like(x)
+    run = {"read": x.sum, "write": lambda: y.fill_(2.0), "copy": lambda: y.copy_(x)}[name]
+    on_device(benchmark, run, x.nbytes * (2 if name == "copy" else 1))

@@ -55,7 +55,7 @@ def checked_rows() -> list[str]:
     """Jobs of a laptop's size whose yardstick needs no environment of its own."""
     from jobs import JOBS
 
-    return [job.name for job in JOBS if job.yardstick and not job.full]
+    return [job.name for job in JOBS if job.yardstick and not (job.full or job.gpu)]
 
 
 def measure(options: argparse.Namespace) -> None:

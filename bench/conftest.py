@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from check import machine
 from contest import THREADS, set_threads
 
@@ -15,6 +16,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: of MovieLens-20M's size; `--full` runs these too")
+    config.addinivalue_line("markers", "gpu: needs a CUDA device; `-m gpu` runs these alone")
     set_threads()
 
 
@@ -27,8 +29,18 @@ def pytest_report_header(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--full"):
-        return
-    large = [item for item in items if "full" in item.keywords]
-    config.hook.pytest_deselected(items=large)
-    items[:] = [item for item in items if "full" not in item.keywords]
+    left_out = set()
+    if not config.getoption("--full"):
+        left_out.add("full")
+    if "gpu" not in config.getoption("markexpr"):
+        left_out.add("gpu")
+    config.hook.pytest_deselected(items=[i for i in items if left_out & set(i.keywords)])
+    items[:] = [item for item in items if not left_out & set(item.keywords)]
+
+
+def pytest_runtest_setup(item):
+    if "gpu" in item.keywords:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.fail("torch finds no CUDA device")

@@ -50,16 +50,25 @@ class Floor:
     read: float = 0
     written: float = 0
     copied: float = 0  # bytes read and bytes written, together
+    gpu: bool = False  # whether its limits are those of the GPU
 
-    def seconds(self, limits: dict[str, float]) -> float:
-        """The time that it takes at the measured limits (operations and bytes a second)."""
-        return (
-            self.flop / limits["sgemm"]
-            + self.flop_bf16 / limits["bfloat16 product"]
-            + self.read / limits["read"]
-            + self.written / limits["write"]
-            + self.copied / limits["copy"]
-        )
+    def seconds(self, limits: dict[str, float]) -> float | None:
+        """The time that it takes at the measured limits (operations and bytes a second).
+
+        None where one of them was not measured.
+        """
+        amounts = {
+            "sgemm": self.flop,
+            "bfloat16 product": self.flop_bf16,
+            "read": self.read,
+            "write": self.written,
+            "copy": self.copied,
+        }
+        where = "GPU " if self.gpu else ""
+        needed = {where + name: amount for name, amount in amounts.items() if amount}
+        if not needed.keys() <= limits.keys():
+            return None
+        return sum(amount / limits[name] for name, amount in needed.items())
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,7 @@ class Job:
     full: bool = False
     once: bool = False
     kernel: bool = False  # a kernel alone: its row stands apart in the tables
+    gpu: bool = False  # on a CUDA device, all its ways
 
     @property
     def yardstick(self) -> str | None:

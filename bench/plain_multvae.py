@@ -1,9 +1,10 @@
 """Mult-VAE in plain torch: how it is usually written, and how somebody who has measured writes it."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from pyrec.kernels.tensors import Csr
 
 
 class Dense(nn.Module):
@@ -19,7 +20,7 @@ class Dense(nn.Module):
         )
 
     def loss(self, x, beta):
-        target = torch.from_numpy(x.toarray())
+        target = x.dense() if isinstance(x, Csr) else torch.from_numpy(x.toarray())
         return self.elbo(self.encoder(F.dropout(F.normalize(target), 0.5)), beta, target)
 
     def elbo(self, encoded, beta, target):
@@ -41,11 +42,11 @@ class Careful(Dense):
         self.encoder = nn.Sequential(nn.Tanh(), nn.Linear(hidden, 2 * latent))
 
     def loss(self, x, beta):
-        counts = torch.from_numpy(np.diff(x.indptr))
-        rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
-        items = torch.from_numpy(x.indices).long()
+        indptr, items = torch.as_tensor(x.indptr), torch.as_tensor(x.indices).long()
+        counts = indptr.diff()
+        rows = torch.repeat_interleave(torch.arange(len(counts), device=items.device), counts)
         values = F.dropout(counts.float().rsqrt()[rows], 0.5)
-        bags = torch.from_numpy(x.indptr[:-1]).long()
+        bags = indptr[:-1].long()
         h = self.first(items, bags, per_sample_weights=values) + self.bias
         return self.elbo(self.encoder(h), beta, (rows, items, counts))
 
@@ -60,12 +61,13 @@ class Careful(Dense):
 
 
 def trainer(net, bfloat16=False):
-    """step(x): one step on a CSR batch, with the fused Adam; the loss comes back."""
+    """step(x): one step on a batch, SciPy's CSR or ours on a device, with the fused Adam; returns the loss."""
+    place = next(net.parameters()).device.type
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
 
     def step(x):
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(place, torch.bfloat16, enabled=bfloat16):
             loss = net.loss(x, 0.2)
         loss.backward()
         optimizer.step()

@@ -133,7 +133,7 @@ def rows_of(report: dict) -> list[Row]:
                 ratios,
                 {name: info["memory_kib"] for name, info in found.items()},
                 len(own),
-                job.floor.seconds(limits) if job.floor and limits else None,
+                job.floor.seconds(limits) if job.floor else None,
                 job.floor.why if job.floor else "",
                 job.goal,
             )

@@ -247,6 +247,7 @@ def evaluate(
     metrics: Annotated[
         str, typer.Option(help="name@k, separated by commas.", metavar="LIST")
     ] = "ndcg@100,recall@20,recall@50",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -273,6 +274,8 @@ def evaluate(
     for file in files:
         with working(f"evaluating {file.name}", quiet):
             model = load_model(file)
+            if device is not None:
+                model.to(device)
             start = time.perf_counter()
             summary = summarize(evaluate_model(model, pair, names))
             seconds = time.perf_counter() - start

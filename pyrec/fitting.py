@@ -53,9 +53,10 @@ class Options:
 
 def check_options(recipe: Recipe, options: Options) -> None:
     """Raise a ValueError for options that the model does not have, or that need what is missing."""
-    if not recipe.has_network and options.given():
+    given = [o for o in options.given() if o != "--device" or not recipe.takes_device]
+    if not recipe.has_network and given:
         raise ValueError(
-            f"{', '.join(options.given())}: only for models with a network, not for {recipe.name}"
+            f"{', '.join(given)}: only for models with a network, not for {recipe.name}"
         )
     if recipe.has_conditions and options.conditions is None:
         raise ValueError(f"{recipe.name} needs --conditions FILE: which item satisfies what")

@@ -8,9 +8,16 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "available_memory",
+    "cuda_device",
+    "device_memory",
+    "find_device",
     "format_bytes",
     "parse_bytes",
     "peak_memory",
@@ -62,11 +69,49 @@ def available_memory() -> int:
     return max(free, 0)
 
 
-def require_memory(n_bytes: int, need: str) -> None:
-    """Raise a ``MemoryError`` that starts with `need` when `n_bytes` more are not to be had."""
-    free = available_memory()
+def device_memory(device: torch.device) -> int:
+    """Return the bytes that torch can still take on a CUDA device, those included that it keeps for reuse."""
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def require_memory(n_bytes: int, need: str, device: torch.device | None = None) -> None:
+    """Raise a ``MemoryError`` that starts with `need` when `n_bytes` more are not to be had.
+
+    Of the machine's memory, or of a CUDA device's.
+    """
+    if device is None or device.type == "cpu":
+        free, where = available_memory(), ""
+    else:
+        free, where = device_memory(device), f" on {device}"
     if n_bytes > free:
-        raise MemoryError(f"{need}, {format_bytes(n_bytes)}; {format_bytes(free)} are available")
+        have = f"{format_bytes(free)} are available{where}"
+        raise MemoryError(f"{need}, {format_bytes(n_bytes)}; {have}")
+
+
+def find_device(device: torch.device | str | None) -> torch.device:
+    """Return a device by its name, None as the processor; a ``ValueError`` says that it is not there.
+
+    A GPU has its number, even where the name has none: only then do two that are the same compare equal.
+    """
+    import torch
+
+    try:
+        return torch.empty(0, device="cpu" if device is None else device).device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"device must be one that is there, got {device!r}: {error}") from error
+
+
+def cuda_device(device: torch.device | str | None) -> torch.device | None:
+    """Return a CUDA device by its name; None stands for the processor, which ``"cpu"`` is too."""
+    place = None if device is None else find_device(device)
+    if place is None or place.type == "cpu":
+        return None
+    if place.type != "cuda":
+        raise ValueError(f"device must be the CPU or a CUDA device, got {device!r}")
+    return place
 
 
 def format_bytes(n_bytes: float) -> str:

@@ -41,6 +41,8 @@ _FROM_ELSEWHERE = {
     *("dec_dims", "enc_dims", "layers_dim", "cond_dim", "n_items", "embed_size", "rnn_size"),
     *("seed", "n_users", "original_dim"),
 }
+# Models whose training is a Gram matrix and what solves it.
+_SOLVED = {"EASE", "ADMM_Slim"}
 # StandardVAE's constructor has the options of training too.
 _OF_STANDARD_VAE = {"n_epochs", "batch_size", "k", "verbose", "save_path"}
 
@@ -66,6 +68,11 @@ class Recipe(NamedTuple):
     def has_network(self) -> bool:
         """Whether the model is trained in epochs."""
         return self.name in _NETWORKS
+
+    @property
+    def takes_device(self) -> bool:
+        """Whether `train` may run on a GPU."""
+        return self.has_network or self.name in _SOLVED
 
     @property
     def has_bar(self) -> bool:

@@ -47,6 +47,9 @@ def recommend(
     precision: Annotated[
         str, typer.Option(help="bf16 rounds EASE's weights: faster, slightly other lists.")
     ] = "fp32",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1; of Ray actors: cuda.")
+    ] = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,6 +110,7 @@ def recommend(
             k=k,
             layout=layout.value,
             precision=precision,
+            device=device,
             condition=condition or None,
             user=user_column,
             items=items_column,

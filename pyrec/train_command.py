@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -130,10 +130,12 @@ def train(
         train_network(recipe, interactions, data, out, options, as_json=as_json, quiet=quiet)
         return
     recommender = recipe.build()
-    verbose = {"verbose": 0 if quiet else 1} if recipe.has_bar else {}
+    how: dict[str, Any] = {"verbose": 0 if quiet else 1} if recipe.has_bar else {}
+    if device is not None:
+        how["device"] = device
     start = time.perf_counter()
     with working(f"training {recipe.name}", quiet or recipe.has_bar):
-        recommender.train(interactions, **recipe.training, **verbose)
+        recommender.train(interactions, **recipe.training, **how)
         seconds = time.perf_counter() - start
         recommender.save_model(out)
     print_training(recommender, interactions, out, seconds, as_json=as_json)

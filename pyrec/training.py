@@ -23,6 +23,7 @@ from pyrec.data.randomness import check_seed
 from pyrec.evaluation import ValidFunc
 from pyrec.files import StrPath, check_place
 from pyrec.kernels import tensors
+from pyrec.machine import find_device
 from pyrec.metrics import summarize
 from pyrec.models.base import RecSysModel, as_rows, gives_batches
 
@@ -78,11 +79,13 @@ def run(
 ) -> None:
     """Train a model; the parameters are those of `train`, where they are explained."""
     # Whatever can be wrong is found before anything of the model is changed.
-    model.check_optimizer()
+    model.check_trainable()
     num_epochs, seed = whole(num_epochs, "num_epochs"), check_seed(seed)
-    loader, catalogue = model.training_data(train_data, batch_size, seed)
+    place = None if device is None else find_device(device)
+    planned = copy.copy(model)  # which knows where batches are wanted
+    planned.batches_on = place
+    loader, catalogue = planned.training_data(train_data, batch_size, seed)
     validation = _validation(catalogue, *valid)
-    place = None if device is None else _device(device)
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     best = None
@@ -327,12 +330,3 @@ def _seed_epoch(model: NetworkModel, loader: Any, seed: int) -> None:
 
 def _length(loader: Iterable[Any]) -> int | None:
     return len(loader) if isinstance(loader, Sized) else None
-
-
-def _device(device: torch.device | str) -> torch.device:
-    try:
-        place = torch.device(device)
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device must be one that is there, got {device!r}: {error}") from error
-    return place

@@ -42,3 +42,33 @@ def one_torch_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def kernels_on_cpu(request, tmp_path_factory):
+    """The kernels for GPUs as a module for CPU tensors; compiled once, and kept by pytest's cache."""
+    import on_cpu
+
+    cache = getattr(request.config, "cache", None)
+    name = "kernels_on_cpu"
+    return on_cpu.compiled(cache.mkdir(name) if cache else tmp_path_factory.mktemp(name))
+
+
+@pytest.fixture(params=["kernels", "torch", pytest.param("cuda", marks=pytest.mark.gpu)])
+def gpu(request, monkeypatch):
+    """The device of the tensors to pass to `pyrec.kernels.gpu`.
+
+    ``kernels``: the kernels for GPUs, run on the CPU; ``torch``: what stands in where they were not
+    compiled; ``cuda``: a GPU.
+    """
+    import torch
+
+    from pyrec.kernels.gpu import native
+
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("torch finds no CUDA device")
+        return torch.device("cuda", torch.cuda.current_device())
+    module = request.getfixturevalue("kernels_on_cpu") if request.param == "kernels" else None
+    monkeypatch.setattr(native, "module", lambda t: module)
+    return torch.device("cpu")

@@ -274,6 +274,8 @@ class TestTrain:
             ),
             (["ADMM_Slim", "-p", "solver=lbfgs"], "solver must be one of auto, admm, cd"),
             (["ADMM_Slim", "--epochs", "3"], "only for models with a network, not for ADMM_Slim"),
+            (["EASE", "--device", "cpu", "--seed", "3"], "--seed: only for models with a network"),
+            (["Popularity", "--device", "cpu"], "--device: only for models with a network"),
             (["CMultiVAE"], "CMultiVAE needs --conditions FILE"),
             (
                 ["MultiVAE", "--conditions", "f"],

@@ -312,6 +312,18 @@ class TestMemory:
         assert [b.numel() for b in memory._scratch.values()] == [9 * self.SHAPE[0]]
         assert sum(map(len, memory._spare.values())) <= 1
 
+    def test_other_devices_memory_is_torchs_to_keep(self):
+        place = torch.device("meta")
+        with memory.scratch("logits", (600, 600), torch.float32, place) as buffer:
+            assert buffer.shape == (600, 600)
+            assert buffer.device == place
+        parameter = torch.empty(600, 600, device=place, requires_grad=True)
+        parameter.grad = memory.take((600, 600), torch.float32, place)
+        memory.zero_grad([parameter])
+        assert not memory._scratch
+        assert not memory._spare
+        assert not memory._in_use
+
     def test_inference_mode_leaves_nothing_behind(self, weight):
         with torch.inference_mode():
             fused_decoder_nll(torch.randn(3, 16), weight, None, torch.ones(3, self.SHAPE[0]))

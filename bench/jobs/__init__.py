@@ -8,6 +8,8 @@ from jobs import (
     ease,
     evaluation,
     examples,
+    gpu,
+    gpu_ease,
     layers,
     likelihood,
     sampling,
@@ -30,6 +32,8 @@ JOBS: list[Job] = [
         svae,
         evaluation,
         layers,
+        gpu,
+        gpu_ease,
     )
     for job in module.JOBS
 ]

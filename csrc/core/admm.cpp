@@ -1,7 +1,6 @@
 #include "core/admm.h"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "core/isa.h"
@@ -12,20 +11,6 @@ namespace {
 
 // Panels of a task: what it adds up of a few hundred columns stays in the second-level cache.
 constexpr std::int64_t kPanels = 8;
-
-// A column whose weights have a smaller norm counts as one of this norm: it may be zero in the end.
-constexpr double kLeastNorm = 1e-2;
-// The least norm of W - C, relative to that of the weights.
-constexpr double kLeastDual = 1e-3;
-
-struct Norms {
-    double b, c, gap, move, dual;  // squares: |B|, |C|, |B - C|, |C - C before|, |W - C|
-};
-
-template <class T> PYREC_INLINE T shrink(T w, T threshold, bool nonnegative) {
-    const T above = w - threshold, below = nonnegative ? T(0) : w + threshold;
-    return above > 0 ? above : below < 0 ? below : T(0);
-}
 
 template <class T> PYREC_INLINE void direction(const T* w, std::int64_t n, const AdmmSettings<T>& s, T* d) {
     const T threshold = s.threshold;
@@ -41,20 +26,18 @@ template <class T> PYREC_INLINE double dot(const T* x, const T* y, std::int64_t 
     return sum;
 }
 
-// w += relaxation (B - C) for B = rho * product.
+// The entries of a column after an iteration, in place.
 template <class T>
-PYREC_INLINE Norms advance(const T* product, std::int64_t n, const AdmmSettings<T>& s, T* w) {
-    const T threshold = s.threshold, rho = s.rho, relaxation = s.relaxation;
-    const bool nonnegative = s.nonnegative;
+PYREC_INLINE AdmmNorms advance(const T* product, std::int64_t n, const AdmmSettings<T>& settings, T* w) {
+    const AdmmSettings<T> s = settings;  // of which the compiler knows that no entry changes it
     double bb = 0, cc = 0, gap = 0, move = 0, dual = 0;
 #pragma omp simd reduction(+ : bb, cc, gap, move, dual)
     for (std::int64_t i = 0; i < n; ++i) {
-        const T b = rho * product[i], before = shrink(w[i], threshold, nonnegative);
-        const T moved = w[i] + relaxation * (b - before), c = shrink(moved, threshold, nonnegative);
-        w[i] = moved;
-        const double difference = b - c, step = c - before, multiplier = moved - c;
-        bb += static_cast<double>(b) * b;
-        cc += static_cast<double>(c) * c;
+        const AdmmEntry<T> e = advanced(product[i], w[i], s);
+        w[i] = e.w;
+        const double difference = e.b - e.c, step = e.c - e.before, multiplier = e.w - e.c;
+        bb += static_cast<double>(e.b) * e.b;
+        cc += static_cast<double>(e.c) * e.c;
         gap += difference * difference;
         move += step * step;
         dual += multiplier * multiplier;
@@ -62,13 +45,13 @@ PYREC_INLINE Norms advance(const T* product, std::int64_t n, const AdmmSettings<
     return {bb, cc, gap, move, dual};
 }
 
-#define PYREC_LEAVES(T)                                                                               \
-    PYREC_CLONES void direction_of(const T* w, std::int64_t n, const AdmmSettings<T>& s, T* d) {      \
-        direction(w, n, s, d);                                                                        \
-    }                                                                                                 \
-    PYREC_CLONES double dot_of(const T* x, const T* y, std::int64_t n) { return dot(x, y, n); }       \
-    PYREC_CLONES Norms advance_by(const T* product, std::int64_t n, const AdmmSettings<T>& s, T* w) { \
-        return advance(product, n, s, w);                                                             \
+#define PYREC_LEAVES(T)                                                                                   \
+    PYREC_CLONES void direction_of(const T* w, std::int64_t n, const AdmmSettings<T>& s, T* d) {          \
+        direction(w, n, s, d);                                                                            \
+    }                                                                                                     \
+    PYREC_CLONES double dot_of(const T* x, const T* y, std::int64_t n) { return dot(x, y, n); }           \
+    PYREC_CLONES AdmmNorms advance_by(const T* product, std::int64_t n, const AdmmSettings<T>& s, T* w) { \
+        return advance(product, n, s, w);                                                                 \
     }
 PYREC_LEAVES(float)
 PYREC_LEAVES(double)
@@ -84,14 +67,6 @@ void aim(const ItemPanels<T>& p, std::int64_t j, const T* w, const AdmmSettings<
     for (std::int64_t first = 0; first < p.n_items; first += p.width())
         sum += dot_of(&p.at(first, j), d + first, std::min(p.width(), p.n_items - first));
     d[j] = static_cast<T>(-(1.0 / s.rho + sum) / p.at(j, j));
-}
-
-double residual(const Norms& norms) {
-    const double weights = std::max({std::sqrt(norms.b), std::sqrt(norms.c), kLeastNorm});
-    const double primal = std::sqrt(norms.gap) / weights;
-    // Where no constraint holds anything back Gamma is zero: then the move is held against the weights.
-    const double dual = std::sqrt(norms.move) / std::max(std::sqrt(norms.dual), kLeastDual * weights);
-    return std::isnan(primal) ? primal : std::max(primal, dual);
 }
 
 }  // namespace

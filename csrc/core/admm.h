@@ -1,17 +1,9 @@
 #pragma once
+#include "core/admm_terms.h"
 #include "core/product.h"
 #include "core/view.h"
 
 namespace pyrec {
-
-// min over B, C of 1/2 |X - XB|^2 + lambda2/2 |B|^2 + lambda1 |C|_1 with B = C, diag(B) = 0 and, when
-// `nonnegative`, C >= 0: ADMM-SLIM (Steck, Dimakopoulou, Riabov & Jebara 2020).
-template <class T> struct AdmmSettings {
-    T rho;         // the penalty of |B - C|^2 / 2
-    T threshold;   // lambda1 / rho
-    T relaxation;  // 1: plain ADMM; towards 2: over-relaxed
-    bool nonnegative;
-};
 
 // One iteration for some columns of B. Given P = (X'X + (lambda2 + rho) I)^-1 they do not depend on
 // each other, nor do these bits on which of them are iterated together, or on n_threads.

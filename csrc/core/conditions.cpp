@@ -5,7 +5,6 @@
 #include <mutex>
 #include <vector>
 
-#include "core/isa.h"
 #include "core/parallel.h"
 #include "core/random.h"
 
@@ -53,15 +52,6 @@ class Known {
     const Examples& e_;
     std::vector<std::uint64_t> words_, others_;
 };
-
-// 1 where an item has a condition; which one has cannot be foreseen, so there are no branches on it.
-PYREC_INLINE std::int64_t has(const Examples& e, std::int32_t item, std::int32_t condition) {
-    if (e.masks.size != 0) return static_cast<std::int64_t>(e.masks[item] >> condition & 1);
-    std::int64_t found = 0;
-    for (std::int64_t p = e.items.indptr[item]; p < e.items.indptr[item + 1]; ++p)
-        found |= e.items.indices[p] == condition;
-    return found;
-}
 
 bool is_empty(const Csr& x, std::int64_t row) { return x.indptr[row] == x.indptr[row + 1]; }
 
@@ -143,7 +133,7 @@ void count_targets(const Examples& e, Vector<const std::int64_t> rows, Vector<co
             std::int64_t size = conditions[b] < 0 ? last - first : 0;
             if (conditions[b] >= 0)
                 for (std::int64_t q = first; q < last; ++q)
-                    size += has(e, e.targets.indices[q], conditions[b]);
+                    size += has_condition(e, e.targets.indices[q], conditions[b]);
             sizes[b] = size;
         }
     });
@@ -160,7 +150,7 @@ void conditioned_targets(const Examples& e, Vector<const std::int64_t> rows,
             for (std::int64_t q = first; q < last && to < indptr[b + 1]; ++q) {
                 indices[to] = e.targets.indices[q];
                 values[to] = e.targets.values[q];
-                to += conditions[b] < 0 ? 1 : has(e, e.targets.indices[q], conditions[b]);
+                to += conditions[b] < 0 ? 1 : has_condition(e, e.targets.indices[q], conditions[b]);
             }
         }
     });

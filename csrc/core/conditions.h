@@ -1,4 +1,5 @@
 #pragma once
+#include "core/isa.h"
 #include "core/view.h"
 
 namespace pyrec {
@@ -16,9 +17,18 @@ struct Examples {
     Vector<const std::uint64_t> masks;         // of up to 64 conditions: a bit each, an item a word
     bool same_targets;
 
-    std::int64_t n_alone() const { return alone[x.rows]; }
+    PYREC_INLINE std::int64_t n_alone() const { return alone[x.rows]; }
     std::int64_t size() const { return alone[x.rows] + paired[x.rows]; }
 };
+
+// 1 where an item has a condition; which one has cannot be foreseen, so there are no branches on it.
+PYREC_INLINE std::int64_t has_condition(const Examples& e, std::int32_t item, std::int32_t condition) {
+    if (e.masks.size != 0) return static_cast<std::int64_t>(e.masks[item] >> condition & 1);
+    std::int64_t found = 0;
+    for (std::int64_t p = e.items.indptr[item]; p < e.items.indptr[item + 1]; ++p)
+        found |= e.items.indices[p] == condition;
+    return found;
+}
 
 // The conditions of each item as bits, for `masks`.
 void condition_masks(const Csr& items, Vector<std::uint64_t> masks);

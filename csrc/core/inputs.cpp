@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "core/random.h"
 
 namespace pyrec {
 namespace {
@@ -15,11 +14,8 @@ constexpr std::int64_t kRows = 2048, kEntries = 1 << 17;
 template <class T> PYREC_INLINE void drop_some(const T* values, std::int64_t begin, std::int64_t end,
                                                std::uint64_t least, T scale, std::uint64_t seed, T* out) {
 #pragma omp simd
-    for (std::int64_t q = begin; q < end; ++q) {
-        // Half of the 64 bits: compared as 32-bit numbers, which vectors can.
-        const auto drawn = static_cast<std::uint32_t>(draw(seed, 0, static_cast<std::uint64_t>(q)) >> 32);
-        out[q] = drawn >= static_cast<std::uint32_t>(least) ? values[q] * scale : T{0};
-    }
+    for (std::int64_t q = begin; q < end; ++q)
+        out[q] = drawn_for(q, seed) >= static_cast<std::uint32_t>(least) ? values[q] * scale : T{0};
 }
 
 PYREC_CLONES void drop_leaf(const float* values, std::int64_t begin, std::int64_t end, std::uint64_t least,
@@ -61,7 +57,7 @@ void normalize_rows(Vector<const std::int64_t> indptr, Vector<const T> values, V
 
 template <class T>
 void drop(Vector<const T> values, double share, std::uint64_t seed, Vector<T> out, int n_threads) {
-    const auto least = static_cast<std::uint64_t>(std::llround(share * 4294967296.0));
+    const std::uint64_t least = threshold_of(share);
     const T scale = static_cast<T>(1 / (1 - share));
     parallel_for(values.size, kEntries, n_threads, [&](std::int64_t begin, std::int64_t end) {
         if (least > 0xFFFFFFFFull) std::fill(out.data + begin, out.data + end, T{0});

@@ -13,7 +13,10 @@
 #define PYREC_HAS_CLONES 0
 #endif
 
-#if defined(__GNUC__)
+// What it marks is shared: kernels for GPUs call the same code.
+#if defined(__CUDACC__)
+#define PYREC_INLINE __host__ __device__ __forceinline__
+#elif defined(__GNUC__)
 #define PYREC_INLINE inline __attribute__((always_inline))
 #else
 #define PYREC_INLINE inline

@@ -23,9 +23,6 @@ constexpr std::int64_t kBlock = 1024;
 
 template <class T> constexpr T kNothing = -std::numeric_limits<T>::infinity();
 
-PYREC_INLINE float exponential(float x) { return exp_negative(x); }
-PYREC_INLINE double exponential(double x) { return std::exp(x); }
-
 struct LogSumExp {
     double max, sum;
     double value() const { return sum > 0 || std::isnan(sum) ? max + std::log(sum) : kNothing<double>; }

@@ -1,21 +1,16 @@
 #include "core/negatives.h"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
 #include <utility>
 #include <vector>
 
 #include "core/parallel.h"
-#include "core/random.h"
 
 namespace pyrec {
 namespace {
 
 constexpr std::int64_t kRows = 4;
-constexpr int kBits = 8;  // of the chance in which an item is drawn at first
-// Below this share of all items, those to choose from are listed; above it, guessed.
-constexpr std::int64_t kSparse = 16;
+constexpr int kBits = kNegativeBits;
 
 using Words = std::vector<std::uint64_t>;
 
@@ -23,7 +18,6 @@ using Words = std::vector<std::uint64_t>;
 // OR and AND as the binary digits of the chance say. Returns how many bits are 1.
 PYREC_CLONES std::int64_t draw_bits(std::uint64_t stream, int chance, const std::uint64_t* free,
                                     std::int64_t n_words, std::uint64_t* words) {
-    constexpr std::uint64_t golden = 0x9E3779B97F4A7C15ull;
     for (std::int64_t w = 0; w < n_words; ++w) words[w] = 0;
     for (int digit = 0; digit < kBits; ++digit) {
         const std::uint64_t one = (chance >> digit & 1) != 0 ? ~std::uint64_t{0} : 0;
@@ -31,8 +25,7 @@ PYREC_CLONES std::int64_t draw_bits(std::uint64_t stream, int chance, const std:
 #pragma omp simd
         for (std::int64_t w = 0; w < n_words; ++w) {
             const auto place = static_cast<std::uint64_t>(w * kBits + digit);
-            const std::uint64_t random = mix(stream + place * golden);
-            words[w] = ((words[w] | random) & one) | (words[w] & random & ~one);
+            words[w] = with_digit(words[w], negative_bits(stream, place), one);
         }
     }
     std::int64_t total = 0;
@@ -70,11 +63,7 @@ class Row {
     // independent draws is, given its size, as likely as any other of that size, and stays it when
     // random ones are added or taken away.
     void draw(double share, std::uint64_t stream) {
-        const auto wanted = static_cast<std::int64_t>(std::nearbyint(share * static_cast<double>(n_free_)));
-        const int chance = n_free_ == 0
-                               ? 0
-                               : static_cast<int>(std::lround(std::ldexp(
-                                     static_cast<double>(wanted) / static_cast<double>(n_free_), kBits)));
+        const auto [wanted, chance] = negative_counts(share, n_free_);
         const auto n_words = static_cast<std::int64_t>(free_.size());
         if (chance >= 1 << kBits) {
             drawn_ = free_;
@@ -96,7 +85,7 @@ class Row {
     // Turns `n` random ones of the `pool` free bits whose value is `from`.
     void change(std::int64_t n, std::int64_t pool, bool from, std::uint64_t stream) {
         std::uint64_t next = free_.size() * kBits;  // the places before are those of draw_bits
-        if (pool * kSparse < n_items_) {
+        if (pool * kNegativeSparse < n_items_) {
             list(from);
             for (std::int64_t i = 0; i < n; ++i) {
                 const auto other = static_cast<std::int64_t>(random(stream, next++, pool - i));
@@ -128,8 +117,7 @@ class Row {
     }
 
     static std::uint64_t random(std::uint64_t stream, std::uint64_t place, std::int64_t n) {
-        constexpr std::uint64_t golden = 0x9E3779B97F4A7C15ull;
-        return below(mix(stream + place * golden), static_cast<std::uint64_t>(n));
+        return below(negative_bits(stream, place), static_cast<std::uint64_t>(n));
     }
 
     std::int64_t n_items_, n_free_ = 0;

@@ -11,7 +11,8 @@ namespace pyrec {
 // for the smallest ranges.
 class Permutation {
   public:
-    Permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch) : n_(static_cast<std::uint64_t>(n)) {
+    PYREC_INLINE Permutation(std::int64_t n, std::uint64_t seed, std::uint64_t epoch)
+        : n_(static_cast<std::uint64_t>(n)) {
         int bits = kLeastBits;
         while (bits < 63 && (std::uint64_t{1} << bits) < n_) ++bits;
         low_bits_ = bits / 2;
@@ -20,7 +21,7 @@ class Permutation {
         for (std::uint64_t k = 0; k < kRounds; ++k) keys_[k] = draw(seed, epoch, k);
     }
 
-    std::int64_t operator()(std::int64_t place) const {
+    PYREC_INLINE std::int64_t operator()(std::int64_t place) const {
         auto i = static_cast<std::uint64_t>(place);
         do {
             std::uint64_t high = i >> low_bits_, low = i & low_;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "core/parallel.h"
 
@@ -22,30 +21,6 @@ struct Discounts {
         }
     }
 };
-
-// `hits` holds the ranks (from 0) of a row's hits, ascending.
-double value_of(const Measure& m, const std::vector<std::int64_t>& hits, std::int64_t n_relevant,
-                const Discounts& discounts) {
-    const auto end = std::lower_bound(hits.begin(), hits.end(), m.k);
-    const auto n_hits = static_cast<double>(end - hits.begin());
-    const std::int64_t reachable = std::min(m.k, n_relevant);
-    double sum = 0.0;
-    switch (m.metric) {
-        case Metric::ndcg:
-            for (auto h = hits.begin(); h < end; ++h) sum += discounts.at[static_cast<std::size_t>(*h)];
-            return sum / discounts.sum[static_cast<std::size_t>(reachable)];
-        case Metric::recall: return n_hits / static_cast<double>(reachable);
-        case Metric::full_recall: return n_hits / static_cast<double>(n_relevant);
-        case Metric::hit: return n_hits > 0 ? 1.0 : 0.0;
-        case Metric::mrr: return n_hits > 0 ? 1.0 / static_cast<double>(hits.front() + 1) : 0.0;
-        case Metric::map:
-            for (auto h = hits.begin(); h < end; ++h)
-                sum += static_cast<double>(h - hits.begin() + 1) / static_cast<double>(*h + 1);
-            return sum / static_cast<double>(reachable);
-        case Metric::precision: return n_hits / static_cast<double>(m.k);
-    }
-    return std::numeric_limits<double>::quiet_NaN();
-}
 
 }  // namespace
 
@@ -71,8 +46,10 @@ void ranking(Matrix<const std::int32_t> items, const ItemLists& relevant, std::i
             const std::int64_t n_relevant = relevant.end(b) - relevant.begin(b);
             for (std::size_t m = 0; m < measures.size(); ++m)
                 out.row(static_cast<std::int64_t>(m))[b] =
-                    n_relevant == 0 ? std::numeric_limits<double>::quiet_NaN()
-                                    : value_of(measures[m], hits, n_relevant, discounts);
+                    n_relevant == 0
+                        ? kUndefined
+                        : value_of(measures[m], hits.data(), static_cast<std::int64_t>(hits.size()),
+                                   n_relevant, discounts.at.data(), discounts.sum.data());
         }
     });
 }

@@ -1,16 +1,10 @@
 #pragma once
 #include <vector>
 
+#include "core/measures.h"
 #include "core/view.h"
 
 namespace pyrec {
-
-enum class Metric { ndcg, recall, full_recall, hit, mrr, map, precision };
-
-struct Measure {
-    Metric metric;
-    std::int64_t k;
-};
 
 // out[m,b] = measure m of row b's list `items` (best first, -1 pads) against its relevant items;
 // NaN for a row with nothing relevant. With hits h_i in {0, 1} at the ranks i = 1..k and R relevant:

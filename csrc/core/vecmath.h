@@ -1,4 +1,5 @@
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -51,5 +52,9 @@ PYREC_INLINE float exp_negative(float x) {
     std::memcpy(&power, &bits, sizeof power);
     return x < -87.0f ? 0.0f : p * power;
 }
+
+// The exponential of the likelihood.
+PYREC_INLINE float exponential(float x) { return exp_negative(x); }
+PYREC_INLINE double exponential(double x) { return std::exp(x); }
 
 }  // namespace pyrec

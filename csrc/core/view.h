@@ -1,19 +1,21 @@
 #pragma once
 #include <cstdint>
 
+#include "core/isa.h"
+
 namespace pyrec {
 
 // Borrowed, row-major, dense memory. Never owns, never checks: the binding did.
 template <class T> struct Vector {
     T* data;
     std::int64_t size;
-    T& operator[](std::int64_t i) const { return data[i]; }
+    PYREC_INLINE T& operator[](std::int64_t i) const { return data[i]; }
 };
 
 template <class T> struct Matrix {
     T* data;
     std::int64_t rows, cols;
-    T* row(std::int64_t i) const { return data + i * cols; }
+    PYREC_INLINE T* row(std::int64_t i) const { return data + i * cols; }
 };
 
 // Borrowed CSR: row i owns the entries indptr[i] .. indptr[i + 1] of indices and values.
@@ -34,8 +36,10 @@ struct ItemLists {
     const std::int32_t* indices = nullptr;
     std::int64_t size = 0;
 
-    const std::int32_t* begin(std::int64_t row) const { return indptr ? indices + indptr[row] : indices; }
-    const std::int32_t* end(std::int64_t row) const {
+    PYREC_INLINE const std::int32_t* begin(std::int64_t row) const {
+        return indptr ? indices + indptr[row] : indices;
+    }
+    PYREC_INLINE const std::int32_t* end(std::int64_t row) const {
         return indptr ? indices + indptr[row + 1] : indices + size;
     }
 };

@@ -8,7 +8,7 @@ struct Sequences {
     Vector<const std::int64_t> offsets;
     const std::int32_t* items;
 
-    std::int64_t size(std::int64_t user) const { return offsets[user + 1] - offsets[user]; }
+    PYREC_INLINE std::int64_t size(std::int64_t user) const { return offsets[user + 1] - offsets[user]; }
 };
 
 // What follows each item of a user's sequence but the last: the distinct items among the next k, as a

@@ -61,6 +61,13 @@ class ConditionedRows {
     py::array_t<std::int64_t> counts() const {
         return py::array_t<std::int64_t>(e_.items.cols, counts_.data());
     }
+    // How many examples come before each row: those alone, then the others.
+    py::tuple before() const {
+        const auto copy = [](const Vector<const std::int64_t>& v) {
+            return py::array_t<std::int64_t>(v.size, v.data);
+        };
+        return py::make_tuple(copy(e_.alone), copy(e_.paired));
+    }
 
     void examples(const py::array& numbers, const py::array& rows, const py::array& conditions,
                   int n_threads) const {
@@ -241,6 +248,7 @@ void bind_examples(py::module_& m) {
         .def("n_examples", &ConditionedRows::n_examples)
         .def("n_alone", &ConditionedRows::n_alone)
         .def("counts", &ConditionedRows::counts)
+        .def("before", &ConditionedRows::before)
         .def("examples", &ConditionedRows::examples, "numbers"_a, "rows"_a, "conditions"_a, "n_threads"_a)
         .def("inputs", &ConditionedRows::inputs, "rows"_a, "conditions"_a, "indptr"_a, "indices"_a,
              "values"_a, "n_threads"_a)

@@ -66,6 +66,10 @@ class ConditionedRows:
         self.n_unconditioned = self._rows.n_alone()
         self.counts = self._rows.counts()
 
+    def before(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many examples come before each row: without a condition, and with one, (n + 1,) each."""
+        return self._rows.before()
+
     def examples(
         self, numbers: NDArray[np.int64], *, n_threads: int | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

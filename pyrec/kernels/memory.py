@@ -1,7 +1,8 @@
 """Large tensors whose memory is used again.
 
 Fresh memory is mapped page by page, which takes longer than to fill it with a gradient. What is kept
-here is bounded: one buffer a role, and gradients that `take` handed out.
+here is bounded: one buffer a role, and gradients that `take` handed out. Of a GPU's memory nothing is
+kept here: torch does that, stream by stream.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _scratch: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
 def take(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return memory of undefined content for a gradient, used before if there is some of this size."""
+    if device.type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
     size = math.prod(shape)
     with _lock:  # threads may train models of their own
         spare = _spare.get((dtype, device), [])
@@ -66,6 +69,9 @@ def scratch(
     role: str, shape: Sequence[int], dtype: torch.dtype, device: torch.device
 ) -> Iterator[Tensor]:
     """Lend memory of undefined content for one use; the next use of the same role has it again."""
+    if device.type != "cpu":
+        yield torch.empty(shape, dtype=dtype, device=device)
+        return
     key, size = (role, dtype, device), math.prod(shape)
     buffer = _scratch.pop(key, None)
     if buffer is None or buffer.numel() < size:

@@ -9,21 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
-from pyrec.arguments import at_least_zero, positive, whole
+from pyrec.arguments import at_least_zero, positive
 from pyrec.data.csr import is_sparse
 from pyrec.kernels.arrays import describe, spd_inverse
+from pyrec.kernels.columns import AdmmOptions, Solved, column_numbers, iterate
 from pyrec.kernels.threads import n_threads as resolve_threads
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["PackedInverse", "Solved", "admm", "coordinate_descent", "pilot_rho"]
+__all__ = [
+    "PackedInverse",
+    "Solved",
+    "admm",
+    "coordinate_descent",
+    "pilot_items",
+    "pilot_rho",
+]
 
 # Columns solved by one native call: seconds at 20,000 items, then the caller may be interrupted.
 _GROUP = 128
@@ -31,27 +39,6 @@ _GROUP = 128
 PANEL = 512
 _MOST_SWEEPS = 10_000
 _PILOT_ITEMS, _PILOT_COLUMNS, _PILOT_ITERATIONS = 1000, 32, 100
-
-
-class Solved(NamedTuple):
-    """Some columns of B.
-
-    Attributes
-    ----------
-    columns : (c,) int64
-        Their item numbers.
-    weights : (c, n) CSR
-        Row r is the column ``columns[r]`` of B, in the type of the problem.
-    residual : (c,) float64
-        How far from the optimum, in the measure that `tol` bounds.
-    work : (c,) int64
-        Sweeps over the active items (coordinate descent), iterations (ADMM).
-    """
-
-    columns: NDArray[np.int64]
-    weights: sp.csr_array
-    residual: NDArray[np.float64]
-    work: NDArray[np.int64]
 
 
 def coordinate_descent(
@@ -98,7 +85,7 @@ def coordinate_descent(
     if lambda1 == lambda2 == 0:
         raise ValueError("lambda1 and lambda2 must not both be 0")
     positive(tol, "tol")
-    numbers = _columns(columns, len(matrix))
+    numbers = column_numbers(columns, len(matrix))
     begin = _start(start, len(numbers), matrix)
     settings = (float(lambda1), float(lambda2), bool(nonnegative), float(tol))
     return _descend(matrix, numbers, begin, settings, n_threads)
@@ -210,83 +197,64 @@ def admm(
     Users. WSDM '20, 555-563. Stopping and relaxation: S. Boyd, N. Parikh, E. Chu, B. Peleato,
     J. Eckstein. 2011. Distributed Optimization and Statistical Learning via ADMM, sections 3.3, 3.4.3.
     """
-    at_least_zero(lambda1, "lambda1")
-    positive(rho, "rho")
-    at_least_zero(tol, "tol")
-    whole(num_iter, "num_iter", 1)
-    if not positive(relaxation, "relaxation") < 2:
-        raise ValueError(f"relaxation must be below 2, got {relaxation!r}")
-    settings = (float(lambda1), float(rho), float(relaxation), bool(nonnegative))
-    return _iterate(p, _columns(columns, p.n), settings, int(num_iter), float(tol), n_threads)
+    options = AdmmOptions.checked(lambda1, rho, nonnegative, num_iter, tol, relaxation)
+    numbers = column_numbers(columns, p.n)
+    panel = _PackedPanel(p, min(PANEL, len(numbers)), options, resolve_threads(n_threads))
+    return iterate(panel, numbers, options)
 
 
-def _iterate(
-    p: PackedInverse,
-    columns: NDArray[np.int32],
-    settings: tuple[float, float, float, bool],
-    num_iter: int,
-    tol: float,
-    n_threads: int | None,
-) -> Iterator[Solved]:
-    threads = resolve_threads(n_threads)
-    width = min(PANEL, len(columns))
-    w = np.zeros((width, p.n), p.panels.dtype)
-    d, b = p.scratch(width)
-    here, iterations = columns[:width].copy(), np.zeros(width, np.int64)
-    residual, waiting = np.zeros(width), columns[width:]
-    while len(here):
-        rows = len(d) if len(here) == width else p._rows(len(here), w.dtype, p.n)[1]
+class _PackedPanel:
+    """Columns on the processor."""
+
+    def __init__(self, p: PackedInverse, width: int, options: AdmmOptions, threads: int) -> None:
+        self.width, self._p, self._options, self._threads = width, p, options, threads
+        self._w = np.zeros((width, p.n), p.panels.dtype)
+        self._d, self._b = p.scratch(width)
+        self._residual = np.zeros(width)
+
+    def step(self, columns: NDArray[np.int32]) -> NDArray[np.float64]:
+        n, p = len(columns), self._p
+        rows = len(self._d) if n == self.width else p._rows(n, self._w.dtype, p.n)[1]
+        residual = self._residual[:n]
+        w, d, b = self._w[:n], self._d[:rows], self._b[:rows]
         _core.admm_step(
-            p.panels, here, *settings, w[: len(here)], d[:rows], b[:rows], residual, threads
+            p.panels, columns, *self._options.settings, w, d, b, residual, self._threads
         )
-        iterations += 1
-        done = (residual <= tol) | (iterations >= num_iter) | np.isnan(residual)
-        if not done.any():
-            continue
-        yield _solved(w, here, done, settings, residual, iterations)
-        # The next columns take the places of those that are done, then the last rows move up.
-        free = np.flatnonzero(done)
-        n_new = min(len(free), len(waiting))
-        here[free[:n_new]], waiting = waiting[:n_new], waiting[n_new:]
-        w[free[:n_new]], iterations[free[:n_new]] = 0, 0
-        for place in free[n_new:][::-1]:
-            last = len(here) - 1
-            w[place], here[place], iterations[place] = w[last], here[last], iterations[last]
-            here, iterations = here[:last], iterations[:last]
-        residual = residual[: len(here)]
+        return residual
+
+    def solved(self, places: NDArray[np.int64]) -> sp.csr_array:
+        """C = soft(W, λ₁ / rho)."""
+        import scipy.sparse as sp
+
+        w, nonnegative = self._w, self._options.nonnegative
+        threshold = w.dtype.type(self._options.lambda1 / self._options.rho)
+        rows = []
+        for place in places:
+            size = np.maximum((w[place] if nonnegative else np.abs(w[place])) - threshold, 0)
+            items = np.flatnonzero(size)
+            values = size[items] if nonnegative else np.copysign(size[items], w[place, items])
+            rows.append((items, values))
+        lengths = [len(items) for items, _ in rows]
+        return sp.csr_array(
+            (
+                np.concatenate([values for _, values in rows]),
+                np.concatenate([items for items, _ in rows]).astype(np.int32),
+                np.concatenate([[0], np.cumsum(lengths)]),
+            ),
+            shape=(len(rows), w.shape[1]),
+        )
+
+    def restart(self, places: NDArray[np.int64]) -> None:
+        self._w[places] = 0
+
+    def move(self, sources: NDArray[np.int64], targets: NDArray[np.int64]) -> None:
+        for source, target in zip(sources, targets, strict=True):
+            self._w[target] = self._w[source]
 
 
-def _solved(
-    w: NDArray[Any],
-    here: NDArray[np.int32],
-    done: NDArray[np.bool_],
-    settings: tuple[float, float, float, bool],
-    residual: NDArray[np.float64],
-    iterations: NDArray[np.int64],
-) -> Solved:
-    """C = soft(W, λ₁ / rho) of the columns that are done."""
-    import scipy.sparse as sp
-
-    lambda1, rho, _, nonnegative = settings
-    threshold = w.dtype.type(lambda1 / rho)
-    rows = []
-    for place in np.flatnonzero(done):
-        size = np.maximum((w[place] if nonnegative else np.abs(w[place])) - threshold, 0)
-        items = np.flatnonzero(size)
-        values = size[items] if nonnegative else np.copysign(size[items], w[place, items])
-        rows.append((items, values))
-    lengths = [len(items) for items, _ in rows]
-    weights = sp.csr_array(
-        (
-            np.concatenate([values for _, values in rows]),
-            np.concatenate([items for items, _ in rows]).astype(np.int32),
-            np.concatenate([[0], np.cumsum(lengths)]),
-        ),
-        shape=(len(rows), w.shape[1]),
-    )
-    return Solved(
-        here[done].astype(np.int64), weights, residual[done].copy(), iterations[done].copy()
-    )
+def pilot_items(diagonal: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the items, by the diagonal of XᵀX, whose problem `pilot_rho` tries."""
+    return np.sort(np.argsort(-diagonal, kind="stable")[:_PILOT_ITEMS])
 
 
 def pilot_rho(
@@ -312,7 +280,7 @@ def pilot_rho(
     diagonal = np.diagonal(_square(g, "g"))
     if not len(diagonal):
         return 1.0
-    items = np.sort(np.argsort(-diagonal, kind="stable")[:_PILOT_ITEMS])
+    items = pilot_items(diagonal)
     some = np.ascontiguousarray(g[np.ix_(items, items)])
     columns = np.unique(np.linspace(0, len(items) - 1, _PILOT_COLUMNS).astype(np.int64))
     scales = [s for s in (lambda2, float(diagonal[items].mean())) if s > 0] or [1.0]
@@ -353,17 +321,6 @@ def _square(a: Any, name: str) -> NDArray[Any]:
     if not np.isfinite(a.sum()):
         raise ValueError(f"{name} must be finite")
     return np.ascontiguousarray(a)
-
-
-def _columns(columns: ArrayLike | None, n: int) -> NDArray[np.int32]:
-    if columns is None:
-        return np.arange(n, dtype=np.int32)
-    numbers = np.asarray(columns)
-    if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-        raise TypeError(f"columns must be a 1-D array of item numbers, got {describe(numbers)}")
-    if numbers.size and not 0 <= numbers.min() <= numbers.max() < n:
-        raise ValueError(f"columns must be in 0..{n - 1}, got {numbers.min()}..{numbers.max()}")
-    return numbers.astype(np.int32)
 
 
 def _start(start: Any, n_columns: int, g: NDArray[Any]) -> sp.csr_array:

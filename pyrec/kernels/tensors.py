@@ -1,7 +1,7 @@
 """The native kernels over torch tensors: autograd, and memory that is used again.
 
-CPU tensors go to the compiled kernels, tensors of other devices to torch operations with the same
-results. None of the functions here can be differentiated twice: that raises a RuntimeError.
+CPU tensors go to the core's kernels, tensors of other devices to `gpu.networks`. None of the functions
+here can be differentiated twice: that raises a RuntimeError.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from pyrec import _core
+from pyrec.kernels.gpu import networks
+from pyrec.kernels.gpu.chunks import chunks, cut
 from pyrec.kernels.likelihood import (
     array,
     has_kernel,
@@ -140,10 +142,7 @@ def normalize_rows(x: Csr) -> Csr:
         values = torch.empty_like(x.values)
         _core.normalize_rows(array(x.indptr), array(x.values), array(values), n_threads())
         return x.with_values(values)
-    squares = torch.segment_reduce(x.values.square(), "sum", offsets=x.indptr, initial=0)
-    # Not 0 before the root, whose derivative is infinite there.
-    norms = squares.clamp(min=torch.finfo(x.dtype).tiny).sqrt()
-    return x.with_values(x.values / norms[x.rows()])
+    return networks.normalize_rows(x)
 
 
 def drop(x: Csr, share: float) -> Csr:
@@ -151,9 +150,12 @@ def drop(x: Csr, share: float) -> Csr:
 
     One number of torch's generator decides it all. Differentiable in the values, then by torch.
     """
-    if not has_kernel(x.values) or x.values.requires_grad:
+    if x.values.requires_grad:
         return x.with_values(torch.nn.functional.dropout(x.values, share))
-    seed = int(torch.randint(2**63 - 1, ()))
+    # Of the CPU's generator, for a GPU too: the same entries there.
+    seed = int(torch.randint(2**63 - 1, (), device="cpu"))
+    if not has_kernel(x.values):
+        return networks.drop(x, share, seed)
     values = torch.empty_like(x.values)
     _core.drop(array(x.values), share, seed, array(values), n_threads())
     return x.with_values(values)
@@ -224,14 +226,15 @@ class _FusedDecoderNll(torch.autograd.Function):
         losses = [torch.zeros(0, dtype=result_type(weight), device=h.device)]
         with fast_float32(), _as_type(weight, dtype) as w:
             b = None if bias is None else bias.detach().to(dtype)
-            for rows in _chunks(len(h), len(weight) * dtype.itemsize):
+            slices = chunks(len(h), len(weight) * dtype.itemsize, _CHUNK_BYTES)
+            for rows, counts in zip(slices, _targets(target, slices), strict=True):
                 part = h[rows].to(dtype).contiguous()
                 with scratch("logits", (len(part), len(w)), dtype, h.device) as logits:
                     if b is None:
                         torch.mm(part, w.t(), out=logits)
                     else:
                         torch.addmm(b, part, w.t(), out=logits)
-                    some = _rows_of(target, rows), _rows_of_mask(mask, rows)
+                    some = counts, _rows_of_mask(mask, rows)
                     if any(wanted):
                         losses.append(nll_in_place(logits, *some, scale=1 / len(h)))
                         _add_products(ctx.grads, logits, part, w, rows)
@@ -259,10 +262,8 @@ class _SparseLinear(torch.autograd.Function):
         ctx.save_for_backward(values, weight)
         ctx.x = x
         if not has_kernel(weight):
-            return torch.nn.functional.embedding_bag(
-                x.indices, weight, x.indptr[:-1].int(), mode="sum", per_sample_weights=values
-            )
-        out = torch.empty((len(x), weight.shape[1]), dtype=weight.dtype)
+            return networks.sparse_linear(x.with_values(values), weight)
+        out = weight.new_empty((len(x), weight.shape[1]))
         _core.sparse_linear(*parts(x, weight.dtype), array(weight), None, array(out), n_threads())
         return out
 
@@ -272,20 +273,20 @@ class _SparseLinear(torch.autograd.Function):
         values, weight = ctx.saved_tensors
         x, out_grad = ctx.x, out_grad.to(weight.dtype).contiguous()
         value_grad = weight_grad = None
+        if ctx.needs_input_grad[1]:
+            weight_grad = take(weight.shape, weight.dtype, weight.device)
         if not has_kernel(weight):
             if ctx.needs_input_grad[0]:
-                value_grad = (weight[x.indices.long()] * out_grad[x.rows()]).sum(1)
-            if ctx.needs_input_grad[1]:
-                products = values.detach()[:, None] * out_grad[x.rows()]
-                weight_grad = torch.zeros_like(weight).index_add_(0, x.indices.long(), products)
+                value_grad = networks.sparse_linear_value_grad(x, weight, out_grad).to(values.dtype)
+            if weight_grad is not None:
+                networks.sparse_linear_weight_grad(x.with_values(values), out_grad, weight_grad)
             return value_grad, weight_grad, None
         csr, grad, threads = parts(x, weight.dtype), array(out_grad), n_threads()
         if ctx.needs_input_grad[0]:
-            value_grad = torch.empty(len(values), dtype=weight.dtype)
+            value_grad = weight.new_empty(len(values))
             _core.sparse_linear_value_grad(*csr, array(weight), grad, array(value_grad), threads)
             value_grad = value_grad.to(values.dtype)
-        if ctx.needs_input_grad[1]:
-            weight_grad = take(weight.shape, weight.dtype, weight.device)
+        if weight_grad is not None:
             _core.sparse_linear_weight_grad(*csr, grad, array(weight_grad), threads)
         return value_grad, weight_grad, None
 
@@ -333,19 +334,8 @@ def _check_target(target: Tensor | Csr, shape: tuple[int, ...]) -> None:
         )
 
 
-def _chunks(n: int, row_bytes: int) -> list[slice]:
-    height = max(1, _CHUNK_BYTES // max(1, row_bytes))
-    return [slice(begin, min(begin + height, n)) for begin in range(0, n, height)]
-
-
-def _rows_of(target: Tensor | Csr, rows: slice) -> Tensor | Csr:
-    if not isinstance(target, Csr):
-        return target[rows]
-    if rows == slice(0, len(target)):
-        return target
-    indptr = target.indptr[rows.start : rows.stop + 1]
-    entries = slice(int(indptr[0]), int(indptr[-1]))
-    return Csr(indptr - indptr[0], target.indices[entries], target.values[entries], target.n_cols)
+def _targets(target: Tensor | Csr, slices: Sequence[slice]) -> Sequence[Tensor | Csr]:
+    return cut(target, slices) if isinstance(target, Csr) else [target[rows] for rows in slices]
 
 
 def _rows_of_mask(mask: Tensor | None, rows: slice) -> Tensor | None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from pyrec.arguments import at_least_zero, flag, positive, whole
 from pyrec.data.csr import is_sparse
 from pyrec.kernels.slim import Solved
+from pyrec.machine import cuda_device
 from pyrec.models import closed_form, slim
 from pyrec.models.base import as_rows
 from pyrec.models.linear import LinearModel, dense_from, sparse_from, sparse_to
@@ -20,6 +21,7 @@ from pyrec.models.tuning import Fitted, grid_values, path_of
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+    import torch
 
 __all__ = ["ADMM_Slim"]
 
@@ -117,6 +119,7 @@ class ADMM_Slim(LinearModel):
         tol: float | None = None,
         relaxation: float = 1.6,
         dtype: type[np.float32 | np.float64] = np.float32,
+        device: torch.device | str | None = None,
     ) -> None:
         """Compute the weights, one column of B after the other.
 
@@ -143,11 +146,15 @@ class ADMM_Slim(LinearModel):
             Over-relaxation of ADMM, above 0 and below 2; 1 is the algorithm as published.
         dtype : float32 or float64
             Of XᵀX or its inverse, and of the arithmetic. The weights are float32.
+        device : torch.device or str, optional
+            A CUDA device for the solver "admm" and for the closed form; by default the processor, on
+            which coordinate descent runs always. The weights come back as they do from there.
 
         Raises
         ------
         ValueError, TypeError
-            An option that is none of these; raised before anything is computed.
+            An option that is none of these, or a `device` that is not there; raised before anything is
+            computed.
         MemoryError
             When the matrices do not fit: raised before anything large is allocated, and later only
             where B turns out less sparse than there is memory for.
@@ -158,22 +165,24 @@ class ADMM_Slim(LinearModel):
         -----
         Memory: one n_items x n_items matrix of `dtype` (XᵀX, or its inverse in the same place), 3 x 512
         rows of it for the columns under way, 8 bytes an interaction; and B: 8 bytes a weight that is not
-        0, twice that when the matrix has been freed and B is put together.
+        0, twice that when the matrix has been freed and B is put together. A `device` holds the matrix,
+        and 3 x 2,048 rows.
         """
         slim.check_options(num_iter, solver, tol, relaxation, dtype)
+        place = cuda_device(device)
         x = as_rows(train_data, name="train_data")
         self._packed = None
         means = closed_form.item_means(x) if self.item_bias else None
         problem = self._problem
         if problem.is_closed:
-            self._take(train_data, x, means, slim.closed(x, means, problem, dtype))
+            self._take(train_data, x, means, slim.closed(x, means, problem, dtype, place))
             return
         columns = slim.SolvedColumns(int(x.shape[1]))
         if solver != "admm":
             complete = _collect(slim.sweeps(x, means, problem, tol, dtype), columns, verbose)
         else:
             options = {"num_iter": num_iter, "relaxation": relaxation}
-            groups = slim.iterations(x, means, problem, self.rho, tol, dtype, **options)
+            groups = slim.iterations(x, means, problem, self.rho, tol, dtype, place, **options)
             complete = _collect(groups, columns, verbose)
         if complete or columns.n_solved:
             self._take(train_data, x, means, columns)

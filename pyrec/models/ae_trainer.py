@@ -15,6 +15,7 @@ from pyrec import kernels, losses, training
 from pyrec.callbacks import Callback
 from pyrec.data import as_csr
 from pyrec.files import StrPath
+from pyrec.kernels.gpu import native, selection
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import SparseLinear
 from pyrec.models.base import Recommendations, RecSysModel, as_rows
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AETrainer"]
 
-# Histories encoded at a time where their scores are never written.
-_ROWS = 8192
+# Histories encoded at a time where their scores are never written; on a device, where the next ones are
+# sent meanwhile.
+_ROWS, _ROWS_THERE = 8192, 2048
 
 
 class AETrainer(TorchNNTrainer):
@@ -282,7 +284,8 @@ class AETrainer(TorchNNTrainer):
         self.check_values(rows, name)
         # A network of another make may do with a batch what only a dense tensor can.
         layout = "csr" if self._takes_csr() else "dense"
-        return DataSampler(rows, None, batch_size, shuffle, layout=layout, seed=seed)
+        place = self.batches_on or self.device
+        return DataSampler(rows, None, batch_size, shuffle, layout=layout, seed=seed, device=place)
 
     def check_values(self, x: sp.csr_array, name: str) -> None:
         """Raise a ValueError unless histories fit the network and the likelihood."""
@@ -305,8 +308,24 @@ class AETrainer(TorchNNTrainer):
         h, weight, bias = map(as_array, (logits.h, logits.weight, logits.bias))
         return kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
 
+    def _place(self) -> torch.device | None:
+        # Lists follow a `predict` of somebody's own, as on the processor.
+        is_known = hasattr(self.network, "factored") or type(self).predict is AETrainer.predict
+        return self.device if native.is_device(self.device) and is_known else None
+
+    def _topk_there(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Any:
+        is_dense = isinstance(x, Csr) and not self._takes_csr()
+        with self._evaluating():
+            made = self._outputs_of(self._on_device(x.dense()) if is_dense else x)[0]
+        lists = {"seen": seen, "allow": allow, "deny": deny}
+        if isinstance(made, Tensor):
+            return selection.topk(made, k, **lists)
+        return selection.topk_factors(made.h, made.weight, k, bias=made.bias, **lists)
+
     def _block_rows(self) -> int:
-        return _ROWS if hasattr(self.network, "factored") else super()._block_rows()
+        if not hasattr(self.network, "factored"):
+            return super()._block_rows()
+        return _ROWS if self._place() is None else _ROWS_THERE
 
     def histories(self, x: Any, name: str = "x") -> Any:
         # A network knows its items before it is trained.
@@ -330,7 +349,11 @@ class AETrainer(TorchNNTrainer):
 
     def _answers(self, histories: Any) -> tuple[Any, ...]:
         """What the network returns for what `histories` gave, a row a user."""
-        return self._outputs(self._batch(histories))
+        return self._outputs_of(self._batch(histories))
+
+    def _outputs_of(self, batch: Any) -> tuple[Any, ...]:
+        """The same for histories as the network takes them."""
+        return self._outputs(batch)
 
     def _on_device(self, batch: Any) -> Tensor | Csr:
         if isinstance(batch, np.ndarray):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
@@ -14,14 +14,25 @@ from pyrec.data import Histories, Interactions, as_csr
 from pyrec.data.csr import is_sparse
 from pyrec.files import StrPath
 from pyrec.kernels import Recommendations
+from pyrec.machine import find_device
 from pyrec.models import storage
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+    import torch
 
-__all__ = ["Explanation", "RecSysModel", "Recommendations"]
+__all__ = ["Asked", "Explanation", "RecSysModel", "Recommendations"]
 
 _SCORE_BYTES = 64 << 20
+
+
+class Asked(NamedTuple):
+    """Histories whose lists are asked for, and the items to hide, to allow and to deny."""
+
+    x: Any
+    seen: Any
+    allow: Any
+    deny: Any
 
 
 class Explanation(NamedTuple):
@@ -124,18 +135,42 @@ class RecSysModel:
         if condition is not None:
             self.items_with(condition)
         histories = self.histories(x)
-        n = histories.shape[0]
-        parts = []
-        for rows in self._blocks(n):
-            block = histories if rows == slice(0, n) else histories[rows]
-            lists = _rows_of(allow, rows, n, "allow"), _rows_of(deny, rows, n, "deny")
-            seen = block.to_csr() if isinstance(block, Histories) else block
-            parts.append(self._topk(block, k, seen if remove_seen else None, *lists))
+        blocks = self._asked(histories, remove_seen, allow, deny)
+        place = self._place()
+        if place is not None:
+            from pyrec.models import on_device
+
+            how = k, self.n_items or 0, place
+            return on_device.recommend(blocks, histories.shape[0], *how, self._topk_there)
+        parts = [self._topk(x, k, seen, allow, deny) for x, seen, allow, deny in blocks]
         return (
             parts[0]
             if len(parts) == 1
             else Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
         )
+
+    def to(self, device: torch.device | str) -> None:
+        """Recommend on a device from now on, or on the processor again.
+
+        A model with neither weights nor networks stays on the processor.
+
+        Raises
+        ------
+        ValueError
+            A device that is not there.
+        """
+        find_device(device)
+
+    def on(self, device: torch.device | str) -> Self:
+        """Return a model that recommends on a device and shares all else with this one, which stays."""
+        model = copy.copy(self)
+        model.to(device)
+        return model
+
+    @property
+    def device_type(self) -> str:
+        """Of the device on which the model recommends: "cpu", "cuda"."""
+        return "cpu"
 
     def items_with(self, condition: Any) -> NDArray[np.int32]:
         """Return the numbers of the items that satisfy a condition, or any of several, ascending.
@@ -198,6 +233,29 @@ class RecSysModel:
         Above 0 only where a history's list does not depend on those beside it, to the last bit.
         """
         return 0
+
+    def _place(self) -> torch.device | None:
+        """The device on which `_topk_there` makes lists; None: `_topk` makes them of arrays."""
+        return None
+
+    def _topk_there(
+        self, x: Any, k: int, seen: Any, allow: Any, deny: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Items and scores as `_topk`, where all are on the device: histories are `Csr` or `Sequences`."""
+        raise NotImplementedError
+
+    def _asked(self, histories: Any, remove_seen: bool, allow: Any, deny: Any) -> Iterator[Asked]:
+        """Divide histories into blocks, each with its lists."""
+        n = histories.shape[0]
+        for rows in self._blocks(n):
+            block = histories if rows == slice(0, n) else histories[rows]
+            lists = _rows_of(allow, rows, n, "allow"), _rows_of(deny, rows, n, "deny")
+            seen = block.to_csr() if isinstance(block, Histories) else block
+            yield from self._divided(Asked(block, seen if remove_seen else None, *lists))
+
+    def _divided(self, asked: Asked) -> Iterator[Asked]:
+        """Divide a block where its rows need something else each."""
+        yield asked
 
     def _block_rows(self) -> int:
         """Rows handled at a time: 64 MiB of scores."""

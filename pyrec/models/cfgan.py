@@ -19,6 +19,7 @@ from pyrec.callbacks import Callback
 from pyrec.data import as_csr
 from pyrec.data.csr import kind_of
 from pyrec.files import StrPath
+from pyrec.kernels.gpu import native, samplers
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch
 from pyrec.models.base import RecSysModel, as_rows
@@ -292,12 +293,14 @@ class CFGAN(GeneratorModel):
             layout = "csr" if self._takes_csr() else "dense"
             profiles = profiles[np.flatnonzero(np.diff(profiles.indptr))]
             own = (data.batch_size, data.seed) if is_sampler else (batch_size, seed)
-            sampler = CFGAN_TrainingSampler(profiles, own[0], layout=layout, seed=own[1])
+            place = self.batches_on or self.device
+            sampler = CFGAN_TrainingSampler(
+                profiles, own[0], layout=layout, seed=own[1], device=place
+            )
         second = sampler
         if d_batch_size is not None:
-            second = CFGAN_TrainingSampler(
-                sampler.sparse_data_tr, d_batch_size, layout=sampler.layout, seed=sampler.seed
-            )
+            how = {"layout": sampler.layout, "seed": sampler.seed, "device": sampler.device}
+            second = CFGAN_TrainingSampler(sampler.sparse_data_tr, d_batch_size, **how)
         catalogue._steps = [g_steps, d_steps, sampler.batch_size, second.batch_size]
         return Steps(sampler, second, g_steps, d_steps), catalogue
 
@@ -349,7 +352,7 @@ class CFGAN(GeneratorModel):
         batch: Any,
         loss_of: Callable[[Batch, Csr], Tensor],
     ) -> float:
-        """Update a network once; `loss_of` gets the batch, and as CSR on the CPU for its pattern."""
+        """Update a network once; `loss_of` gets the batch, and as CSR for its pattern."""
         pattern = self._pattern(batch)
         if len(pattern) == 0:
             raise ValueError("batch has no rows")
@@ -367,26 +370,22 @@ class CFGAN(GeneratorModel):
         return value
 
     def _pattern(self, batch: Any) -> Csr:
-        if isinstance(batch, Csr):
-            return batch.to("cpu")
         if isinstance(batch, Tensor):
-            return Csr.from_dense(batch.detach().float().cpu())
-        return Csr.from_scipy(as_csr(batch, self._width(), "batch"))
+            batch = Csr.from_dense(batch.detach().float())
+        elif not isinstance(batch, Csr):
+            batch = Csr.from_scipy(as_csr(batch, self._width(), "batch"))
+        pattern: Csr = batch
+        return pattern.to(self.device)
 
     def _negatives(self, x: Csr, share: float, draw: int, *, with_observed: bool = False) -> Tensor:
         """A share of what each profile lacks, True in an (n, m) tensor; a draw of this step."""
+        how = share, self.seed_of_training or 0, 2 * self.gradient_updates + draw
+        if native.is_device(x.device):
+            return samplers.negatives(x, *how, with_observed=with_observed)
         out = np.empty(tuple(x.shape), bool)
-        kernels.negatives(
-            x.indptr.numpy(),
-            x.indices.numpy(),
-            x.n_cols,
-            share,
-            self.seed_of_training or 0,
-            2 * self.gradient_updates + draw,
-            out,
-            with_observed=with_observed,
-        )
-        return torch.from_numpy(out).to(self.device)
+        pattern = x.indptr.numpy(), x.indices.numpy(), x.n_cols
+        kernels.negatives(*pattern, *how, out, with_observed=with_observed)
+        return torch.from_numpy(out)
 
     def _surprise(self, profiles: Batch, conditions: Batch, *, genuine: bool) -> Tensor:
         """-log D of profiles taken for genuine ones, or -log(1 - D); mean over the profiles."""

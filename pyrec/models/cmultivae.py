@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,11 @@ from pyrec import losses
 from pyrec.arguments import flag
 from pyrec.data import Interactions, ItemConditions, as_csr
 from pyrec.files import StrPath
+from pyrec.kernels.gpu import native
 from pyrec.kernels.tensors import Csr
+from pyrec.models import conditioned_batches
 from pyrec.models.autoencoders import MultiVAE
-from pyrec.models.base import Recommendations, RecSysModel, as_rows, gives_batches
+from pyrec.models.base import Asked, Recommendations, RecSysModel, as_rows, gives_batches
 from pyrec.models.conditioned_lists import both, left_out, pieces, rows_of_lists, wanted
 from pyrec.samplers.conditioned import ConditionedDataSampler, conditions_of
 from pyrec.training import EVALUATE
@@ -72,6 +74,8 @@ class CMultiVAE(MultiVAE):
     Tommaso Carraro, Mirko Polato, Fabio Aiolli. 2020. Conditioned Variational Autoencoder for Top-N
     Item Recommendation. arXiv:2004.11141.
     """
+
+    _there: tuple[ItemConditions, Csr] | None = None
 
     def __init__(
         self,
@@ -133,11 +137,8 @@ class CMultiVAE(MultiVAE):
         x = self._sparse(self._on_device(tr_batch))
         mask = None
         if self.mask_likelihood or te_batch is None:
-            items, conditions = self._split(as_csr(x, name="tr_batch"))
+            items, mask = self._items_and_mask(x)
             te_batch = items if te_batch is None else te_batch
-            if self.mask_likelihood and conditions is not None and conditions.nnz:
-                left = left_out(self._require_conditions(), conditions)
-                mask = torch.from_numpy(left).to(self.device)
         target = self._sparse(self._on_device(te_batch))
         weights: dict[str, Any] = {**self.loss_weights(), "mask": mask}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
@@ -321,18 +322,38 @@ class CMultiVAE(MultiVAE):
             self.item_ids = conditions.items
             self.item_conditions = ItemConditions(conditions.matrix, conditions.names)
 
-    def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
-        items, conditions = self._split(x)
-        seen = None if seen is None else items
+    def _divided(self, asked: Asked) -> Iterator[Asked]:
+        items, conditions = self._split(asked.x)
+        asked = asked._replace(seen=None if asked.seen is None else items)
         if conditions is None or conditions.nnz == 0:
-            return super()._topk(x, k, seen, allow, deny)
-        parts = []
+            yield asked
+            return
         for rows, satisfying in pieces(self._require_conditions(), conditions):
-            own = (rows_of_lists(lists, rows) for lists in (seen, allow, deny))
+            own = (rows_of_lists(lists, rows) for lists in asked[1:])
             hidden, allowed, denied = own
-            kept = both(allowed, satisfying, items.shape[1])
-            parts.append(super()._topk(x[rows], k, hidden, kept, denied))
-        return Recommendations(*map(np.concatenate, zip(*parts, strict=True)))
+            yield Asked(asked.x[rows], hidden, both(allowed, satisfying, items.shape[1]), denied)
+
+    def _items_and_mask(self, x: Tensor | Csr) -> tuple[Any, Tensor | None]:
+        """The items of a batch, and those that take no part in the likelihood of each row."""
+        n_items = self._network_items() or self.n_items or x.shape[1]
+        if isinstance(x, Csr) and x.n_cols > n_items and native.is_device(x.device):
+            items, conditions = conditioned_batches.split(x, n_items)
+            if not self.mask_likelihood or len(conditions.indices) == 0:
+                return items, None
+            return items, conditioned_batches.left_out(conditions, self._satisfied_there())
+        rows, asked = self._split(as_csr(x, name="tr_batch"))
+        if not self.mask_likelihood or asked is None or asked.nnz == 0:
+            return rows, None
+        left = left_out(self._require_conditions(), asked)
+        return rows, torch.from_numpy(left).to(self.device)
+
+    def _satisfied_there(self) -> Csr:
+        """Which items have each condition, kept on the device of the network."""
+        known, kept = self._require_conditions(), self._there
+        if kept is None or kept[0] is not known or kept[1].device != self.device:
+            kept = known, conditioned_batches.satisfied_by(known, self.device)
+            self._there = kept
+        return kept[1]
 
     def _under(self, rows: sp.csr_array, condition: Any) -> sp.csr_array:
         """Histories with conditions behind them."""
@@ -365,8 +386,9 @@ class CMultiVAE(MultiVAE):
         known = conditions_of(conditions, self.n_cond, data, x, "conditions")
         layout = "csr" if self._takes_csr() else "dense"
         data = data if isinstance(data, Interactions) else x
+        place = self.batches_on or self.device
         return ConditionedDataSampler(
-            known, known.n_cond, data, None, batch_size, layout=layout, seed=seed
+            known, known.n_cond, data, None, batch_size, layout=layout, seed=seed, device=place
         )
 
     def _own_conditions(self) -> ItemConditions | None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pyrec.arguments import positive
+from pyrec.machine import cuda_device
 from pyrec.models import closed_form
 from pyrec.models.base import as_rows
 from pyrec.models.linear import LinearModel, dense_from
 from pyrec.models.tuning import Fitted, grid_values, path_of
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["EASE"]
 
@@ -49,16 +53,20 @@ class EASE(LinearModel):
     def __repr__(self) -> str:
         return f"EASE(lam={self.lam:g})"
 
-    def train(self, train_data: Any) -> None:
+    def train(self, train_data: Any, *, device: torch.device | str | None = None) -> None:
         """Compute the weights in closed form.
 
         Parameters
         ----------
         train_data : (n_users, n_items) CSR, Interactions, dense array or tensor, or sampler
             Kept by reference for `predict` and `model`.
+        device : torch.device or str, optional
+            A CUDA device that computes; the weights come back as an array. By default the processor.
 
         Raises
         ------
+        ValueError
+            A `device` that is not there.
         MemoryError
             When the weight matrix does not fit; raised before anything large is allocated.
         numpy.linalg.LinAlgError
@@ -68,11 +76,13 @@ class EASE(LinearModel):
         -----
         n_items³ operations. Memory: the n_items x n_items float32 matrix, inverted in place, and 8
         bytes an interaction. Where users are few against items, an n_users x n_users inverse gives
-        the same weights for less work.
+        the same weights for less work, on the processor always. A `device` holds the matrix while it is
+        inverted; the two differ in the last bits of their products.
         """
+        place = cuda_device(device)
         x = as_rows(train_data, name="train_data")
         self._packed = None
-        self.weights = closed_form.weights(x, self.lam)
+        self.weights = closed_form.weights(x, self.lam, device=place)
         self._train_x = x
         self._take_items(train_data, x)
 
@@ -85,6 +95,7 @@ class EASE(LinearModel):
         *,
         lam: ArrayLike,
         verbose: int = 1,
+        device: torch.device | str | None = None,
     ) -> Fitted[EASE]:
         """Train at some λ, from one Gram matrix, and keep the best.
 
@@ -100,6 +111,8 @@ class EASE(LinearModel):
             Fitted in this order.
         verbose : int
             Above 0: a bar, on a terminal.
+        device : torch.device or str, optional
+            As in `train`.
 
         Returns
         -------
@@ -109,7 +122,8 @@ class EASE(LinearModel):
         Raises
         ------
         ValueError
-            A λ that is not above 0, an unknown metric, or no user with held-out items.
+            A λ that is not above 0, an unknown metric, no user with held-out items, or a `device` that is
+            not there.
         MemoryError, numpy.linalg.LinAlgError
             As `train`.
 
@@ -121,11 +135,12 @@ class EASE(LinearModel):
         Notes
         -----
         Each λ takes n_items³ operations and an evaluation. Memory: 2.5 matrices of n_items x n_items
-        float32, those of the best λ, of the λ under way, and half a Gram matrix.
+        float32, those of the best λ, of the λ under way, and half a Gram matrix; on a `device` two.
         """
+        place = cuda_device(device)
         models = [cls(value) for value in grid_values(lam, "lam")]
         x = as_rows(train_data, name="train_data")
-        weights = closed_form.weights_path(x, [model.lam for model in models])
+        weights = closed_form.weights_path(x, [model.lam for model in models], device=place)
 
         def trained() -> Iterator[EASE]:
             while models:

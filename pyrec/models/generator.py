@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from pyrec import kernels
+from pyrec.kernels.gpu import native, selection
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch, SparseLinear
-from pyrec.models.base import Recommendations, RecSysModel, as_rows
+from pyrec.models.base import Asked, Recommendations, RecSysModel, as_rows
 from pyrec.models.network_model import NetworkModel, as_array
 from pyrec.models.training_users import TrainingUsers
 from pyrec.nets.cfgan import CFGAN_G_net
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneratorModel"]
 
-# Histories whose lists are made at a time where their scores are never written.
-_ROWS = 8192
+# Histories whose lists are made at a time where their scores are never written; on a device, where the
+# next ones are sent meanwhile.
+_ROWS, _ROWS_THERE = 8192, 2048
+# From factors of users and items, and a bias of the items, to the best items and their scores.
+_Choose = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 # Of scores that exist at a time where all users are scored.
 SCORE_BYTES = 64 << 20
 
@@ -42,7 +46,7 @@ class GeneratorModel(NetworkModel):
     generator: nn.Module
     item_based: bool
     _users: TrainingUsers | None = None
-    _kept: tuple[Any, dict[str, NDArray[np.float32]]] = (None, {})
+    _kept: tuple[Any, dict[str, Tensor]] = (None, {})
 
     def predict(self, x: Any, remove_train: bool = True) -> tuple[Tensor]:
         """Return the scores of every item, without noise: two calls give the same.
@@ -96,8 +100,8 @@ class GeneratorModel(NetworkModel):
         numbers = self._item_numbers(items)
         if not isinstance(self.generator, CFGAN_G_net):
             return super().similar_items(items, k)
-        vectors = self._hidden() if self.item_based else as_array(self._layered.item_factors()[0])
-        return self._nearest(numbers, vectors, k)
+        vectors = self._hidden() if self.item_based else self._layered.item_factors()[0]
+        return self._nearest(numbers, as_array(vectors), k)
 
     def histories(self, x: Any, name: str = "x") -> Any:
         if isinstance(x, CFGAN_TrainingSampler):
@@ -147,37 +151,62 @@ class GeneratorModel(NetworkModel):
     def _topk(self, x: sp.csr_array, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
         if not isinstance(self.generator, CFGAN_G_net):
             return super()._topk(x, k, seen, allow, deny)
+
+        def choose(h: Tensor, items: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+            b = None if bias is None else as_array(bias)
+            how = {"seen": seen, "allow": allow, "deny": deny, "bias": b}
+            best = kernels.topk_factors(as_array(h), as_array(items), k, **how)
+            return torch.from_numpy(best.items), torch.from_numpy(best.scores)
+
+        rows = torch.from_numpy(x) if self.item_based else self._batch(x)
+        return Recommendations(*(found.numpy() for found in self._best(rows, choose)))
+
+    def _topk_there(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Any:
+        def choose(h: Tensor, items: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+            how = {"seen": seen, "allow": allow, "deny": deny, "bias": bias}
+            return selection.topk_factors(h, items, k, **how)
+
+        is_dense = isinstance(x, Csr) and not self._takes_csr()
+        return self._best(x.dense() if is_dense else x, choose)
+
+    def _best(self, x: Any, choose: _Choose) -> tuple[Tensor, Tensor]:
+        """Items and scores of profiles, or of users by their numbers, by factors that `choose` gets."""
+        weight, bias = self._layered.item_factors()
         if self.item_based:
-            return self._topk_of_users(self._numbers(x), k, seen, allow, deny)
+            return self._best_of_users(x, weight, bias, choose)
         with self._evaluating():
-            h = as_array(self._layered.factored(self._batch(x)).h)
-        weight, bias = map(as_array, self._layered.item_factors())
-        best = kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
-        return Recommendations(best.items, self._finished(best.scores))
+            h = self._layered.factored(x).h
+        items, scores = choose(h, weight, bias)
+        return items, self._finished(scores)
 
-    def _topk_of_users(
-        self, users: NDArray[np.int64], k: int, seen: Any, allow: Any, deny: Any
-    ) -> Recommendations:
+    def _best_of_users(
+        self, users: Tensor, weight: Tensor, bias: Tensor, choose: _Choose
+    ) -> tuple[Tensor, Tensor]:
         """The best items of training users, -1 for somebody unknown, who gets the means of all."""
-        weight, bias = map(as_array, self._layered.item_factors())
-        items, wanted, strangers = self._hidden(), weight[users], users < 0
-        if strangers.any():
+        factors, wanted, unknown = self._hidden(), weight[users], users[:, None] < 0
+        if unknown.any():
             # The means are one more factor, that of strangers alone.
-            items = np.column_stack([items, self._means()])
-            wanted[strangers] = 0
-            wanted = np.column_stack([wanted, strangers.astype(np.float32)])
-        best = kernels.topk_factors(wanted, items, k, seen, allow=allow, deny=deny)
-        scores = self._finished(best.scores + bias[users][:, None])
-        scores[strangers] = best.scores[strangers]
-        return Recommendations(best.items, scores)
+            factors = torch.column_stack([factors, self._means()])
+            wanted = torch.cat([wanted.masked_fill(unknown, 0), unknown.to(wanted.dtype)], 1)
+        items, scores = choose(wanted, factors, None)
+        return items, torch.where(unknown, scores, self._finished(scores + bias[users][:, None]))
 
-    def _finished(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _finished(self, scores: Tensor) -> Tensor:
         """What the generator's output makes of scores; what is excluded stays so."""
-        made = self._layered.finish(torch.from_numpy(scores)).numpy()
-        return np.where(np.isneginf(scores), scores, made)
+        return torch.where(scores.isneginf(), scores, self._layered.finish(scores))
+
+    def _place(self) -> torch.device | None:
+        is_there = native.is_device(self.device) and isinstance(self.generator, CFGAN_G_net)
+        return self.device if is_there else None
+
+    def _divided(self, asked: Asked) -> Iterator[Asked]:
+        is_by_number = self.item_based and isinstance(self.generator, CFGAN_G_net)
+        yield asked._replace(x=self._numbers(asked.x)) if is_by_number else asked
 
     def _block_rows(self) -> int:
-        return _ROWS if isinstance(self.generator, CFGAN_G_net) else super()._block_rows()
+        if not isinstance(self.generator, CFGAN_G_net):
+            return super()._block_rows()
+        return _ROWS if self._place() is None else _ROWS_THERE
 
     def _made(self, x: sp.csr_array) -> Tensor:
         """What the generator makes of profiles."""
@@ -201,7 +230,7 @@ class GeneratorModel(NetworkModel):
         for begin in range(0, profiles.shape[0], step):
             yield self._made(profiles[begin : begin + step])
 
-    def _means(self) -> NDArray[np.float32]:
+    def _means(self) -> Tensor:
         """The means of all users' scores, (n_items,)."""
 
         def made() -> Tensor:
@@ -209,21 +238,22 @@ class GeneratorModel(NetworkModel):
 
         return self._once("means", made)
 
-    def _hidden(self) -> NDArray[np.float32]:
+    def _hidden(self) -> Tensor:
         """What the last layer sees of each item's profile, (n_items, r)."""
         return self._once(
             "hidden", lambda: self._layered.factored(self._batch(self._known().profiles)).h
         )
 
-    def _once(self, name: str, make: Callable[[], Tensor]) -> NDArray[np.float32]:
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """What is made of all items, kept for the next block of users while the weights stay."""
         versions = [(id(p), p._version) for p in self.generator.parameters()]
-        key = (id(self._users), self.gradient_updates, *versions)
+        # Moved networks have the same parameters, elsewhere.
+        key = (id(self._users), self.device, self.gradient_updates, *versions)
         if self._kept[0] != key:
             self._kept = (key, {})
         if name not in self._kept[1]:
             with self._evaluating():
-                self._kept[1][name] = as_array(make())
+                self._kept[1][name] = make().detach().float()
         return self._kept[1][name]
 
     def _known(self) -> TrainingUsers:

@@ -12,7 +12,8 @@ from pyrec.data.csr import as_csr, csr, is_sparse
 from pyrec.files import StrPath
 from pyrec.kernels.packed import PackedType, PackedWeights, pack_in_file
 from pyrec.machine import require_memory
-from pyrec.models.base import Explanation, Recommendations, RecSysModel
+from pyrec.models.base import Explanation, Recommendations
+from pyrec.models.placed import PlacedModel
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -54,11 +55,11 @@ class ScoreRows:
         return int(x.shape[0]), int(x.shape[1])
 
 
-class LinearModel(RecSysModel):
+class LinearModel(PlacedModel):
     """Abstract base class of item-item models: a history x scores xB, plus a constant an item.
 
     A subclass writes `train`, which sets the attributes, and `state` and `restore`. Only `_lists`,
-    `scores` and `_block` know whether the weights are dense or sparse.
+    `scores`, `_block` and `DeviceWeights` know whether the weights are dense or sparse.
 
     Attributes
     ----------
@@ -118,6 +119,8 @@ class LinearModel(RecSysModel):
     def scores(self, x: Any) -> NDArray[np.float32]:
         """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
         weights = self._weights()
+        if self._device is not None:
+            return self._scores_there(self.histories(x))
         kernel = (
             kernels.scores_sparse_weights if is_sparse(weights) else kernels.scores_dense_weights
         )
@@ -134,16 +137,17 @@ class LinearModel(RecSysModel):
 
         Worth it from some ten thousand users on. In fp32 the recommendations stay the same to the
         bit. Memory: as much again as the weights take (bf16: half of it). Other `weights`, by
-        `train`, `load_model` or by hand, must be packed anew.
+        `train`, `load_model` or by hand, must be packed anew. On a device there is nothing to do.
 
         Parameters
         ----------
         precision, file, release
             As in `RecSysModel.pack`.
         """
+        self._check_precision_there(precision)
         self.check_precision(precision)
         weights = self._weights()
-        if is_sparse(weights):
+        if is_sparse(weights) or self._device is not None:
             return
         kind = _PACKED_TYPES[precision]
         if file is None:
@@ -181,6 +185,8 @@ class LinearModel(RecSysModel):
         """
         self._require_trained()
         alone = self._each_itself(self._item_numbers(items))
+        if self._device is not None:
+            return self._similar_there(alone, k)
         return self._lists(alone, k, alone)
 
     def explain(self, x: Any, items: ArrayLike) -> Explanation:
@@ -246,20 +252,19 @@ class LinearModel(RecSysModel):
 
     @property
     def rows_at_once(self) -> int:
+        if self._device is not None:
+            return super().rows_at_once
         return 0 if self._packed_weights() is None else _PACKED_ROWS
 
     def _block_rows(self) -> int:
+        if self._device is not None:
+            return super()._block_rows()
         return self.rows_at_once or _ROWS
 
     def _packed_weights(self) -> PackedWeights | None:
         """What `pack` has made, unless other weights have come since."""
         packed = self._packed
         return None if packed is None or packed[0] is not self.weights else packed[1]
-
-    def _weights(self) -> Any:
-        self._require_trained()
-        assert self.weights is not None
-        return self.weights
 
     def _training_matrix(self) -> sp.csr_array:
         if self._train_x is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from pyrec.arguments import at_least_zero, whole
 from pyrec.callbacks import Callback
 from pyrec.files import StrPath
 from pyrec.kernels import tensors
-from pyrec.models import networks, storage
+from pyrec.kernels.gpu import native
+from pyrec.machine import find_device
+from pyrec.models import moving, networks, on_device, storage
 from pyrec.models.base import Recommendations, RecSysModel
 from pyrec.training import PRECISIONS
 
@@ -52,12 +55,15 @@ class NetworkModel(RecSysModel):
         The callbacks of the training under way.
     seed_of_training : int or None
         The seed of the last `train`.
+    batches_on : torch.device or None
+        Where `training_data` makes batches; None: where the networks are.
     """
 
     # The attributes that hold the networks, each with that of its optimiser; files name them so too.
     _optimizer_of: ClassVar[dict[str, str]]
     # Parameters of the constructor that a file does not decide.
     not_stored: frozenset[str] = frozenset()
+    batches_on: torch.device | None = None
 
     def __init__(self) -> None:
         self.precision = "fp32"
@@ -91,12 +97,36 @@ class NetworkModel(RecSysModel):
         names = dict.fromkeys(name for row in self._rows for name in row)
         return {name: [float(row.get(name, math.nan)) for row in self._rows] for name in names}
 
-    def to(self, device: torch.device) -> None:
-        """Move the networks, and what the optimisers know of them."""
-        for net, optimizer in zip(self.networks(), self.optimizers(), strict=True):
-            net.to(device)
-            for state in optimizer.state.values():
-                state.update({key: value.to(device) for key, value in state.items()})
+    @property
+    def device_type(self) -> str:
+        return self.device.type
+
+    def to(self, device: torch.device | str) -> None:
+        """Move the networks, and what the optimisers know of them.
+
+        Parameters
+        ----------
+        device : torch.device or str
+
+        Raises
+        ------
+        ValueError
+            A device that is not there.
+        MemoryError
+            A CUDA device has too little free memory; the model stays where it was.
+        """
+        moving.move(self.networks(), self.optimizers(), find_device(device))
+
+    def on(self, device: torch.device | str) -> Self:
+        """Return a model that recommends on a device and shares all else with this one, which stays.
+
+        It cannot be trained: the optimisers are those of this one's networks.
+        """
+        model, place = copy.copy(self), find_device(device)
+        if place != self.device:
+            there = moving.copied(self.networks(), place)
+            vars(model).update(zip(self._optimizer_of, there, strict=True))
+        return model
 
     def training_data(
         self, train_data: Any, batch_size: int, seed: int
@@ -117,6 +147,11 @@ class NetworkModel(RecSysModel):
     def scores(self, x: Any) -> NDArray[np.float32]:
         """Return the (n, n_items) float32 scores of the histories `x`. Dense: keep n small."""
         return as_array(self.predict(x, remove_train=False)[0])
+
+    def _topk(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
+        if not native.is_device(self.device):
+            return super()._topk(x, k, seen, allow, deny)
+        return on_device.topk(self.predict(x, remove_train=False)[0], k, seen, allow, deny)
 
     def epoch_values(self) -> dict[str, float]:
         """Return what else of an epoch enters the history, beside its loss."""
@@ -209,6 +244,18 @@ class NetworkModel(RecSysModel):
                     f"{name} must be the torch.optim.Adam that the constructor made (its settings "
                     f"may change), got {type(optimizer).__name__} with {len(groups)} groups: model "
                     "files hold no other"
+                )
+
+    def check_trainable(self) -> None:
+        """Raise a TypeError unless every optimiser is of its network: of what `on` returns it is not."""
+        self.check_optimizer()
+        for names in self._optimizer_of.items():
+            net, optimizer = (getattr(self, name) for name in names)
+            parameters = set(map(id, net.parameters()))
+            if not parameters.issuperset(map(id, optimizer.param_groups[0]["params"])):
+                raise TypeError(
+                    f"{names[1]} must have the parameters of {names[0]}, got those of another network: "
+                    "what `on` returns recommends only, train the model that it was called of"
                 )
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -17,6 +17,7 @@ from pyrec.models import closed_form
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+    import torch
 
 __all__ = [
     "Penalties",
@@ -31,7 +32,7 @@ __all__ = [
 
 _SOLVERS = ("auto", "admm", "cd")
 # What errors of the closed form call the model and its λ.
-_NAMES = {"owner": "ADMM_Slim", "penalty": "lambda2"}
+_NAMES: dict[str, Any] = {"owner": "ADMM_Slim", "penalty": "lambda2"}
 # Rows of B multiplied at a time in float64.
 _ROWS = 256
 # Of a weight that is not 0: float32, and an item number.
@@ -65,10 +66,14 @@ def check_options(num_iter: Any, solver: Any, tol: Any, relaxation: Any, dtype: 
 
 
 def closed(
-    x: sp.csr_array, means: NDArray[np.float64] | None, problem: Penalties, dtype: Any
+    x: sp.csr_array,
+    means: NDArray[np.float64] | None,
+    problem: Penalties,
+    dtype: Any,
+    device: torch.device | None = None,
 ) -> NDArray[np.float32]:
     """Solve a problem that has a closed form."""
-    return closed_form.weights(x, problem.lambda2, means, dtype=dtype, **_NAMES)
+    return closed_form.weights(x, problem.lambda2, means, dtype=dtype, device=device, **_NAMES)
 
 
 def sweeps(
@@ -117,22 +122,22 @@ def iterations(
     rho: float | str,
     tol: float | None,
     dtype: Any,
+    device: torch.device | None = None,
     **options: Any,
 ) -> Iterator[Solved]:
     """Solve all columns by ADMM; `options` are more of `pyrec.kernels.slim.admm`."""
-    g = _gram(x, means, dtype)
-    own = slim.pilot_rho(g, **problem._asdict()) if isinstance(rho, str) else rho
+    g = _gram(x, means, dtype, device)
+    own = _pilot_rho(g, problem) if isinstance(rho, str) else rho
     lam, penalty = problem.lambda2 + own, "lambda2 or rho"
     p = closed_form.inverse(g, x, lam, means, mirror=True, penalty=penalty)
+    options |= {"lambda1": problem.lambda1, "nonnegative": problem.nonnegative, "rho": own}
     options |= _given(tol)
-    l1, nonnegative = problem.lambda1, problem.nonnegative
-    yield from slim.admm(
-        slim.PackedInverse(p, overwrite=True),
-        lambda1=l1,
-        rho=own,
-        nonnegative=nonnegative,
-        **options,
-    )
+    if device is None:
+        yield from slim.admm(slim.PackedInverse(p, overwrite=True), **options)
+        return
+    from pyrec.kernels.gpu import solvers
+
+    yield from solvers.admm(p, **options)
 
 
 class SolvedColumns:
@@ -206,15 +211,34 @@ def centred_offset(
     return offset.astype(np.float32)
 
 
-def _gram(x: sp.csr_array, means: NDArray[np.float64] | None, dtype: Any) -> NDArray[Any]:
-    """G, in memory that `PackedInverse` can use again."""
+def _gram(
+    x: sp.csr_array,
+    means: NDArray[np.float64] | None,
+    dtype: Any,
+    device: torch.device | None = None,
+) -> Any:
+    """G, in memory that `PackedInverse` can use again, or on a device."""
     n_items, size = int(x.shape[1]), np.dtype(dtype).itemsize
+    needs = f"ADMM_Slim needs a {n_items:,} x {n_items:,} {np.dtype(dtype)} matrix"
+    if device is not None:
+        from pyrec.kernels.gpu import solvers
+
+        panels = 3 * size * min(solvers.PANEL, n_items) * n_items
+        require_memory(closed_form.device_bytes(x, dtype, panels), needs, device)
+        return closed_form.gram(x, means, dtype=dtype, device=device)
     require_memory(
-        size * n_items**2 + max(_WEIGHT_BYTES * x.nnz, 3 * size * slim.PANEL * n_items),
-        f"ADMM_Slim needs a {n_items:,} x {n_items:,} {np.dtype(dtype)} matrix",
+        size * n_items**2 + max(_WEIGHT_BYTES * x.nnz, 3 * size * slim.PANEL * n_items), needs
     )
     memory = slim.PackedInverse.memory(n_items, dtype)
     return closed_form.gram(x, means, dtype=dtype, out=memory)
+
+
+def _pilot_rho(g: Any, problem: Penalties) -> float:
+    if not isinstance(g, np.ndarray):
+        # The trial is of some items alone, and small.
+        items = slim.pilot_items(g.diagonal().cpu().numpy())
+        g = g[items][:, items].cpu().numpy()
+    return slim.pilot_rho(g, **problem._asdict())
 
 
 def _descent(

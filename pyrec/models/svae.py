@@ -196,6 +196,7 @@ class SVAE(MultiVAE):
             shuffle,
             batch_size=batch_size,
             seed=seed,
+            device=self.batches_on or self.device,
         )
 
     def histories(self, x: Any, name: str = "x") -> Histories:
@@ -206,9 +207,9 @@ class SVAE(MultiVAE):
     def _batch(self, x: Histories) -> Sequences:
         return Sequences.from_arrays(x.offsets, x.items, x.n_items).to(self.device)
 
-    def _answers(self, histories: Histories) -> tuple[Any, ...]:
+    def _outputs_of(self, batch: Sequences) -> tuple[Any, ...]:
         network: Any = self.network
-        outputs: tuple[Any, ...] = network.last(self._batch(histories))
+        outputs: tuple[Any, ...] = network.last(batch)
         return outputs
 
 

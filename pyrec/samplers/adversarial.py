@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pyrec import kernels
 from pyrec.arguments import whole
 from pyrec.data import as_csr
 from pyrec.data.randomness import check_seed
 from pyrec.layers import Batch
-from pyrec.samplers.rows import LAYOUTS, Sampler, reader
+from pyrec.machine import find_device
+from pyrec.samplers.rows import LAYOUTS, Sampler, row_reader
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -30,11 +33,14 @@ class CFGAN_TrainingSampler(Sampler):
         Whether batches are (rows, n_items) float32 tensors or `Csr`, which is quicker.
     seed : int, default 0
         A batch is a function of the number of rows, the seed and its own number alone.
+    device : torch.device or str, optional
+        Where batches are made, as by `DataSampler`.
 
     Attributes
     ----------
     sparse_data_tr : csr_array
         In canonical form (see `pyrec.data.as_csr`).
+    device : torch.device
     batch_size, layout, seed
         See the parameters.
     number : int
@@ -43,7 +49,7 @@ class CFGAN_TrainingSampler(Sampler):
     Raises
     ------
     ValueError
-        A batch size below 1, an unknown layout, or no rows.
+        A batch size below 1, an unknown layout, no rows, or a device that is not there.
 
     Notes
     -----
@@ -52,20 +58,26 @@ class CFGAN_TrainingSampler(Sampler):
     """
 
     def __init__(
-        self, sparse_data_tr: Any, batch_size: int = 64, *, layout: str = "dense", seed: int = 0
+        self,
+        sparse_data_tr: Any,
+        batch_size: int = 64,
+        *,
+        layout: str = "dense",
+        seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         self.batch_size = whole(batch_size, "batch_size", 1)
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         tr = as_csr(sparse_data_tr, name="sparse_data_tr")
-        n, m = tr.shape
-        if n == 0:
+        if tr.shape[0] == 0:
             raise ValueError("sparse_data_tr has no rows")
         self.sparse_data_tr: sp.csr_array = tr
         self.layout = layout
         self.seed = check_seed(seed)
+        self.device = find_device(device)
         self.number = 0
-        self._reader = reader(layout, kernels.RowSampler(tr), m)
+        self._reader = row_reader(tr, layout, self.device)
 
     def __len__(self) -> int:
         raise TypeError("CFGAN_TrainingSampler has no length: its batches never end")

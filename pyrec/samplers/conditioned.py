@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pyrec import kernels
 from pyrec.arguments import is_number, whole
 from pyrec.data import Interactions, ItemConditions, as_csr
 from pyrec.data.csr import rows_of
+from pyrec.kernels.gpu import examples as gpu
+from pyrec.kernels.gpu import native
+from pyrec.kernels.gpu.samplers import to_dense
+from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch
+from pyrec.samplers.devices import DeviceReader
 from pyrec.samplers.rows import DataSampler, reader
 
 if TYPE_CHECKING:
@@ -32,21 +39,32 @@ class _ExampleSampler(DataSampler):
 
     n_cond: int
 
+    def _open(self) -> None:
+        """Nothing yet: what reads examples needs the conditions."""
+
     def _take(self, item_conditions: sp.csr_array) -> None:
         """Number the examples of the rows; rows that have none are left out thereby."""
         self.n_cond = int(item_conditions.shape[1])
-        self._examples = kernels.ConditionedRows(
-            self.sparse_data_tr, item_conditions, self.sparse_data_te
-        )
+        given = self.sparse_data_tr, item_conditions, self.sparse_data_te
+        n_items = self.sparse_data_tr.shape[1]
+        sizes = n_items + self.n_cond, n_items
+        self._examples: kernels.ConditionedRows | gpu.ConditionedRows
+        if native.is_device(self.device):
+            there = self._examples = gpu.ConditionedRows(*given, device=self.device)
+            self._tr, self._te = (
+                DeviceReader(self.layout, _OnDevice(take), size, self.device)
+                for take, size in zip((there.inputs, there.targets), sizes, strict=True)
+            )
+        else:
+            here = self._examples = kernels.ConditionedRows(*given)
+            self._tr = reader(self.layout, _Inputs(here), sizes[0])
+            self._te = reader(self.layout, _Targets(here), sizes[1])
         if self._examples.n_examples == 0:
             has_te = self.sparse_data_te is not None
             raise ValueError(
                 "sparse_data_tr has no row with an item"
                 + (" whose row of sparse_data_te has one too" if has_te else "")
             )
-        n_items = self.sparse_data_tr.shape[1]
-        self._tr = reader(self.layout, _Inputs(self._examples), n_items + self.n_cond)
-        self._te = reader(self.layout, _Targets(self._examples), n_items)
 
     @property
     def n_examples(self) -> int:
@@ -108,6 +126,8 @@ class ConditionedDataSampler(_ExampleSampler):
         Whether batches are float32 tensors, (rows, n_items + n_cond) and (rows, n_items), or `Csr`.
     seed : int, default 0
         The order of a pass is a function of the number of examples, the seed and `epoch` alone.
+    device : torch.device or str, optional
+        Where batches are made, as by `DataSampler`.
 
     Attributes
     ----------
@@ -116,7 +136,7 @@ class ConditionedDataSampler(_ExampleSampler):
         Conditions; examples in a pass.
     counts : (n_cond,) int64 array
         Examples with each condition that the data has.
-    sparse_data_tr, sparse_data_te, batch_size, shuffle, layout, seed, epoch
+    sparse_data_tr, sparse_data_te, batch_size, shuffle, layout, seed, device, epoch
         As of `DataSampler`.
 
     Raises
@@ -127,7 +147,7 @@ class ConditionedDataSampler(_ExampleSampler):
     Notes
     -----
     No example is made before it is asked for: memory is 24 bytes a row, 8 an item, and the batches (see
-    `DataSampler`).
+    `DataSampler`); for those of a GPU 24 bytes a row and 4 an example besides.
 
     References
     ----------
@@ -146,9 +166,16 @@ class ConditionedDataSampler(_ExampleSampler):
         *,
         layout: str = "dense",
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         super().__init__(
-            sparse_data_tr, sparse_data_te, batch_size, shuffle, layout=layout, seed=seed
+            sparse_data_tr,
+            sparse_data_te,
+            batch_size,
+            shuffle,
+            layout=layout,
+            seed=seed,
+            device=device,
         )
         self.item_conditions = conditions_of(iid2cids, n_cond, sparse_data_tr, self.sparse_data_tr)
         self._take(self.item_conditions.matrix)
@@ -174,6 +201,7 @@ class BalancedConditionedDataSampler(ConditionedDataSampler):
     layout : "dense" or "csr"
     seed : int, default 0
         Draws and order are a function of the data, the seed and `epoch`.
+    device : torch.device or str, optional
 
     Attributes
     ----------
@@ -197,6 +225,7 @@ class BalancedConditionedDataSampler(ConditionedDataSampler):
         *,
         layout: str = "dense",
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         if not is_number(subsample) or not 0 < subsample <= 1:
             raise ValueError(f"subsample must be a number in (0, 1], got {subsample!r}")
@@ -208,6 +237,7 @@ class BalancedConditionedDataSampler(ConditionedDataSampler):
             batch_size,
             layout=layout,
             seed=seed,
+            device=device,
         )
         self.subsample = float(subsample)
         self._n_each = math.ceil(self.subsample * int(self.counts.sum()) / self.n_cond)
@@ -230,7 +260,7 @@ class EmptyConditionedDataSampler(_ExampleSampler):
     ----------
     cond_size : int
         Number of conditions, all of them 0.
-    sparse_data_tr, sparse_data_te, batch_size, shuffle, layout, seed
+    sparse_data_tr, sparse_data_te, batch_size, shuffle, layout, seed, device
         See `ConditionedDataSampler`.
 
     Attributes
@@ -249,12 +279,19 @@ class EmptyConditionedDataSampler(_ExampleSampler):
         *,
         layout: str = "dense",
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         import scipy.sparse as sp
 
         whole(cond_size, "cond_size", 1)
         super().__init__(
-            sparse_data_tr, sparse_data_te, batch_size, shuffle, layout=layout, seed=seed
+            sparse_data_tr,
+            sparse_data_te,
+            batch_size,
+            shuffle,
+            layout=layout,
+            seed=seed,
+            device=device,
         )
         nothing: Any = sp.csr_array((self.sparse_data_tr.shape[1], cond_size), dtype=np.float32)
         self._take(nothing)
@@ -321,3 +358,13 @@ class _Targets(_Inputs):
         self, numbers: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         return self._examples.targets(*self._examples.examples(numbers))
+
+
+class _OnDevice:
+    """The same on a device, in the form in which its `RowSampler` gives rows."""
+
+    def __init__(self, take: Callable[[NDArray[np.int64]], Csr]) -> None:
+        self.rows = take
+
+    def dense(self, numbers: NDArray[np.int64], out: Tensor) -> None:
+        to_dense(self.rows(numbers), out)

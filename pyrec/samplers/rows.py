@@ -17,8 +17,12 @@ from pyrec import kernels
 from pyrec.arguments import whole
 from pyrec.data import Interactions, as_csr
 from pyrec.data.randomness import check_seed
+from pyrec.kernels.gpu import native
+from pyrec.kernels.gpu import samplers as gpu
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch
+from pyrec.machine import find_device
+from pyrec.samplers.devices import DeviceReader
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -67,11 +71,15 @@ class DataSampler(Sampler):
         the same results; `Csr` is quicker.
     seed : int, default 0
         The order of a pass is a function of the number of rows, the seed and `epoch` alone.
+    device : torch.device or str, optional
+        Where batches are made, with the same bits. A GPU gets a copy of the matrices, here, and has
+        batches without waiting for them; None: the CPU.
 
     Attributes
     ----------
     sparse_data_tr, sparse_data_te : csr_array
         In canonical form (see `pyrec.data.as_csr`); `sparse_data_te` may be None.
+    device : torch.device
     batch_size, shuffle, layout, seed
         See the parameters.
     epoch : int
@@ -80,15 +88,16 @@ class DataSampler(Sampler):
     Raises
     ------
     ValueError
-        A batch size below 1, an unknown layout, no rows, or two matrices of different shapes, users
-        or items.
+        A batch size below 1, an unknown layout, no rows, two matrices of different shapes, users or
+        items, or a device that is not there.
 
     Notes
     -----
     The matrices are borrowed where they are canonical already: do not change their arrays meanwhile.
     Memory of a dense batch is used again once nothing refers to the batch any more: a loop needs
     two batches of memory, and every batch that is kept stays as it was given. The sampler keeps that
-    memory from pass to pass, since fresh memory costs as much as what is written to it.
+    memory from pass to pass, since fresh memory costs as much as what is written to it. On a GPU that
+    is what torch's allocator does.
     """
 
     def __init__(
@@ -100,6 +109,7 @@ class DataSampler(Sampler):
         *,
         layout: str = "dense",
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         whole(batch_size, "batch_size", 1)
         if layout not in LAYOUTS:
@@ -119,9 +129,15 @@ class DataSampler(Sampler):
         self.shuffle = bool(shuffle)
         self.layout = layout
         self.seed = check_seed(seed)
+        self.device = find_device(device)
         self.epoch = 0
-        self._tr = reader(layout, kernels.RowSampler(tr), tr.shape[1])
-        self._te = None if te is None else reader(layout, kernels.RowSampler(te), te.shape[1])
+        self._open()
+
+    def _open(self) -> None:
+        """Make what reads batches."""
+        tr, te, how = self.sparse_data_tr, self.sparse_data_te, (self.layout, self.device)
+        self._tr: Reader = row_reader(tr, *how)
+        self._te: Reader | None = None if te is None else row_reader(te, *how)
 
     def __len__(self) -> int:
         """Return the number of batches in a pass."""
@@ -152,6 +168,19 @@ def _check_ids(tr: Any, te: Any) -> None:
                 raise ValueError(
                     f"sparse_data_te must have the {name} of sparse_data_tr, in the same order"
                 )
+
+
+class Reader(Protocol):
+    """What reads a batch of rows by their numbers."""
+
+    def read(self, numbers: NDArray[np.int64]) -> Batch: ...
+
+
+def row_reader(x: sp.csr_array, layout: str, device: torch.device) -> Reader:
+    """Return what reads batches of a matrix in a layout, on a device."""
+    if native.is_device(device):
+        return DeviceReader(layout, gpu.RowSampler(x, device), x.shape[1], device)
+    return reader(layout, kernels.RowSampler(x), x.shape[1])
 
 
 class Rows(Protocol):

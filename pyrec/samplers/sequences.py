@@ -15,7 +15,10 @@ from pyrec.arguments import flag, whole
 from pyrec.data import Histories, Interactions, as_csr
 from pyrec.data.csr import kind_of
 from pyrec.data.randomness import check_seed
+from pyrec.kernels.gpu import native
+from pyrec.kernels.gpu.examples import Windows
 from pyrec.kernels.matrices import Csr, Sequences
+from pyrec.machine import find_device
 from pyrec.samplers.rows import Sampler
 
 if TYPE_CHECKING:
@@ -52,11 +55,15 @@ class SVAE_Sampler(Sampler):
         Users a batch.
     seed : int
         The order of a pass is a function of the number of users, the seed and `epoch` alone.
+    device : torch.device or str, optional
+        Where batches for training are made, with the same bits. A GPU gets a copy of the sequences,
+        here, and has batches without waiting for them; None: the CPU.
 
     Attributes
     ----------
     num_items, pred_type, k, shuffle, is_training, batch_size, seed
         See the parameters.
+    device : torch.device
     histories : Histories
         All users of `dict_data_tr`, in order.
     held_out : (n, num_items) csr_array or None
@@ -71,7 +78,8 @@ class SVAE_Sampler(Sampler):
     ------
     ValueError
         An unknown `pred_type`, k or batch size below 1, item numbers that are not in
-        ``0..num_items - 1``, held-out items of other users, or no user to give.
+        ``0..num_items - 1``, held-out items of other users, no user to give, or a device that is not
+        there.
     TypeError
         Sequences of another kind.
 
@@ -95,6 +103,7 @@ class SVAE_Sampler(Sampler):
         *,
         batch_size: int = 1,
         seed: int = 0,
+        device: torch.device | str | None = None,
     ) -> None:
         self.num_items = whole(num_items, "num_items", 1)
         self._reach = reach(pred_type, k)
@@ -110,6 +119,11 @@ class SVAE_Sampler(Sampler):
         if not len(self._given):
             least = " with two items or more: nothing follows an item" if len(lengths) else "s"
             raise ValueError(f"dict_data_tr has no user{least}")
+        self.device = find_device(device)
+        self._windows = None
+        if self.is_training and native.is_device(self.device):
+            own = self.histories.offsets, self.histories.items, self.num_items
+            self._windows = Windows(*own, self._reach, True, device=self.device)
 
     def __len__(self) -> int:
         """Return the number of batches in a pass."""
@@ -122,6 +136,9 @@ class SVAE_Sampler(Sampler):
 
     def _training_batches(self, epoch: int) -> Iterator[tuple[Sequences, Csr]]:
         for users in self._users_of_batches(epoch):
+            if self._windows is not None:
+                yield self._windows.of(users)
+                continue
             own = self.histories
             windows = kernels.windows(
                 own.offsets, own.items, self.num_items, users, self._reach, True

@@ -18,6 +18,8 @@ from pyrec.scoring.fragments import FRAGMENT_ROWS, has_lists, parquet_files
 from pyrec.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
+    import torch
+
     from pyrec.models.base import RecSysModel
 
 __all__ = ["MemoryFragment", "find_users", "recommend"]
@@ -96,6 +98,7 @@ def recommend(
     allow: ArrayLike | None = None,
     deny: ArrayLike | None = None,
     condition: Any = None,
+    device: torch.device | str | None = None,
 ) -> pa.Table:
     """Recommend to every user of a set of interactions, by the user's own ids.
 
@@ -116,6 +119,9 @@ def recommend(
     condition : str, int, or list of them, optional
         Of a conditioned model, such as `CMultiVAE`: a condition by name or number, or several. Only
         items that satisfy any of them are recommended, popular ones included.
+    device : torch.device or str, optional
+        Where to recommend, ``"cuda"`` for example; the model itself stays where it is. By default
+        there.
 
     Returns
     -------
@@ -128,7 +134,9 @@ def recommend(
     ValueError
         The source cannot be read, or its item ids are of another type than the model's, or others
         than the numbers of a model without item ids. An unknown condition, or a model that takes
-        none.
+        none. A device that is not there.
+    MemoryError
+        The device has too little memory for the weights.
     """
     scorer = Scorer(
         model,
@@ -138,7 +146,9 @@ def recommend(
         deny=deny,
         condition=condition,
         layout="long",
+        device=device,
     )
+    scorer.pack(0, mapped=False)
     data = source if isinstance(source, Interactions) else read_interactions(source)
     tables = []
     for fragment in MemoryFragment.divide(model, data):

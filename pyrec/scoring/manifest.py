@@ -91,9 +91,10 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         classes = [text["model"]["class"] for text in (there, here)]
         also = "" if classes[0] == classes[1] else f", {classes[0]} there and {classes[1]} here"
         found.append(f"the model is another one{also}")
-    for name, value in here["settings"].items():
-        if there["settings"].get(name) != value:
-            found.append(f"{name} is {there['settings'].get(name)!r} there, {value!r} here")
+    before, now = there["settings"], here["settings"]
+    for name in {**now, **before}:
+        if before.get(name) != now.get(name):
+            found.append(f"{name} is {before.get(name)!r} there, {now.get(name)!r} here")
     if len(there["parts"]) != len(here["parts"]):
         found.append(
             f"the users come in {len(there['parts'])} parts there, {len(here['parts'])} here"

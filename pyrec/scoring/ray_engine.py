@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyrec.files import StrPath
-from pyrec.machine import peak_memory, usable_cpus
+from pyrec.machine import find_device, peak_memory, usable_cpus
 from pyrec.scoring.digests import model_digest
 from pyrec.scoring.output import FragmentReport
 from pyrec.scoring.pipeline import Part, score_parts
@@ -42,6 +42,12 @@ class Task(NamedTuple):
     run: str
     memory: int
 
+    @property
+    def device(self) -> str | None:
+        """The device on which the actors recommend; None: the processor."""
+        device: str | None = self.options.get("device")
+        return None if device is None or device.startswith("cpu") else device
+
 
 class _Worker:
     """An actor: a model, opened on its machine, and the parts that it is given."""
@@ -53,6 +59,8 @@ class _Worker:
 
     def open(self) -> None:
         # Not in the constructor, whose errors come wrapped as the death of the actor.
+        if self.task.device is not None:
+            find_device(self.task.device)
         model = open_model(self.task.model)
         if model_digest(model, mapped=True) != self.task.digest:
             raise ValueError(f"{self.task.model} is not the model that the run began with")
@@ -98,6 +106,8 @@ def score_with_ray(
     ------
     ImportError
         Ray is not installed.
+    ValueError
+        The actors are to have a device, and no machine of the cluster has a GPU.
     TimeoutError
         No actor starts in three minutes.
     ChildProcessError
@@ -112,9 +122,10 @@ def score_with_ray(
     deaths: Counter[int | None] = Counter()
     unscored = deque(parts)
     with _connected(ray, address) as spare:
-        n_actors, n_cpus = _shares(ray, workers, len(parts), spare)
+        gpus = 0 if task.device is None else 1
+        n_actors, n_cpus = _shares(ray, workers, len(parts), spare, gpus)
         actor_class: Any = ray.remote(_Worker)
-        actor_class = actor_class.options(num_cpus=n_cpus)
+        actor_class = actor_class.options(num_cpus=n_cpus, **({"num_gpus": 1} if gpus else {}))
         busy: dict[Any, tuple[Any, Part | None]] = {}
 
         def start() -> None:
@@ -209,15 +220,35 @@ def _connected(ray: Any, address: str | None) -> Iterator[int]:
         ray.shutdown()
 
 
-def _shares(ray: Any, workers: int | None, n_parts: int, spare: int) -> tuple[int, int]:
-    """Return how many actors there are, and the processors of each; `spare` slots stay free."""
-    slots = (int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    cpus = [n - spare for n in slots if n > spare]
+def _shares(
+    ray: Any, workers: int | None, n_parts: int, spare: int, gpus: int = 0
+) -> tuple[int, int]:
+    """Return how many actors there are, and the processors of each; `spare` slots stay free.
+
+    Each actor has so many GPUs, 0 or 1.
+    """
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    able = [own for own in there if own.get("CPU", 0) > spare]
+    cpus = [int(own["CPU"]) - spare for own in able]
     if not cpus:
         raise OSError("the Ray cluster has no machine with processors")
+    if gpus:
+        return _gpu_shares(cpus, [int(own.get("GPU", 0)) for own in able], workers, n_parts)
     if workers is None:
         each = min(_MOST_CPUS, *cpus)
         workers = sum(n // each for n in cpus)
     else:
         each = max(1, min(sum(cpus) // workers, *cpus))
     return min(workers, n_parts), each
+
+
+def _gpu_shares(
+    cpus: list[int], gpus: list[int], workers: int | None, n_parts: int
+) -> tuple[int, int]:
+    """The same of actors with a GPU each, on machines with so many processors and GPUs."""
+    able = [pair for pair in zip(cpus, gpus, strict=True) if pair[1]]
+    if not able:
+        raise ValueError("each actor needs a GPU for the device, and the Ray cluster has none")
+    most = sum(map(min, able))
+    each = min(_MOST_CPUS, *(max(1, n_cpus // n_gpus) for n_cpus, n_gpus in able))
+    return min(most if workers is None else workers, most, n_parts), each

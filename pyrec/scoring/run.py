@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from pyrec.arguments import whole
 from pyrec.data import Interactions
 from pyrec.files import StrPath
-from pyrec.machine import parse_bytes, peak_memory
+from pyrec.machine import find_device, parse_bytes, peak_memory
 from pyrec.scoring.budget import Budget
 from pyrec.scoring.digests import interactions_digest, model_digest
 from pyrec.scoring.fragments import Users, fragments_of
@@ -27,6 +27,8 @@ from pyrec.scoring.places import Place
 from pyrec.scoring.scorer import Scorer, open_model, packed_file
 
 if TYPE_CHECKING:
+    import torch
+
     from pyrec.models.base import RecSysModel
 
 __all__ = ["ENGINES", "ScoreReport", "score"]
@@ -103,6 +105,7 @@ def score(
     condition: Any = None,
     layout: str = "list",
     precision: str = "fp32",
+    device: torch.device | str | None = None,
     user: str | None = None,
     items: str | None = None,
     memory: int | str = "2GiB",
@@ -151,6 +154,10 @@ def score(
     precision : {"fp32", "bf16"}, default "fp32"
         bf16 rounds the weights that rank to 8 significant bits: faster, half the memory, slightly
         other lists. Models with dense weights only.
+    device : torch.device or str, optional
+        Where to recommend, ``"cuda"`` for example: each process copies the model there, packs no
+        weights, and takes float32 alone. By default where the model is; one given by its path is on
+        the processor. With Ray each actor has a GPU of its own.
     user, items : str, optional
         Names of the two columns of the files; by default found by name and by type.
     memory : int or str, default "2GiB"
@@ -183,9 +190,11 @@ def score(
     FileExistsError
         ``out`` holds another run, or other Parquet files; the message says what differs.
     ValueError
-        Unreadable input, columns that cannot be found, or ids of another type than the model's.
+        Unreadable input, columns that cannot be found, ids of another type than the model's, or a
+        device that is not there.
     MemoryError
-        `memory` is too small for one block, or the machine has less.
+        `memory` is too small for one block, the machine has less, or the device has too little for
+        the weights.
     OSError
         The output cannot be written. After any error the finished files stay.
     """
@@ -206,7 +215,10 @@ def score(
         "condition": condition,
         "layout": layout,
         "precision": precision,
+        "device": None if device is None else str(device),
     }
+    if engine == "local" and device is not None:
+        find_device(device)
     scorer = Scorer(
         open_model(model) if isinstance(model, (str, os.PathLike)) else model, k, **options
     )
@@ -234,6 +246,9 @@ def score(
             return score_parts(scorer, unfinished, run, limit, progress), 0
         from pyrec.scoring.ray_engine import Task, model_file, score_with_ray
 
+        if scorer.device_type != "cpu":
+            # Each actor sees one GPU, its own, and loads the model from a file.
+            options["device"] = scorer.device_type
         with model_file(scorer.model, path, folder, shard) as file:
             task = Task(str(file), digest, {"k": k, **options}, run, limit)
             try:

@@ -68,6 +68,8 @@ class Scorer:
         ``user_id, item_id, score, rank``, ranks from 1.
     precision : {"fp32", "bf16"}, default "fp32"
         bf16 takes effect when the model is packed.
+    device : str or torch.device, optional
+        Where the model recommends once it is packed; by default where it does now.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Scorer:
         condition: Any = None,
         layout: str = "list",
         precision: str = "fp32",
+        device: Any = None,
     ) -> None:
         if not isinstance(model, RecSysModel):
             raise TypeError(f"model must be a trained model, or its file, got {kind_of(model)}")
@@ -90,6 +93,10 @@ class Scorer:
         if layout not in LAYOUTS:
             raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
         model.check_precision(precision)
+        self.device = None if device is None else str(device)
+        self.device_type = (self.device or model.device_type).partition(":")[0]
+        if self.device_type != "cpu" and precision != "fp32":
+            raise ValueError(f"precision must be fp32 on a device, got {precision!r}")
         self.model = model.unpacked()  # what this run packs is its own
         self.n_items = model.n_items
         self.k = min(k, self.n_items)
@@ -120,7 +127,10 @@ class Scorer:
     def settings(self) -> dict[str, Any]:
         """Return what decides the lists besides the model and the users, as JSON values."""
         condition = self._extra.get("condition")
+        # Runs on the processor keep the settings that they had before there were devices.
+        place = {} if self.device_type == "cpu" else {"device": self.device_type}
         return {
+            **place,
             "k": self.k,
             "remove_seen": self.remove_seen,
             "layout": self.layout,
@@ -131,7 +141,7 @@ class Scorer:
         }
 
     def pack(self, n_users: int, *, mapped: bool, shared: str | None = None) -> None:
-        """Make the model ready for so many users, if they are worth it.
+        """Move the model to the device, or make it ready for so many users, if they are worth it.
 
         Parameters
         ----------
@@ -141,7 +151,9 @@ class Scorer:
         shared : str, optional
             The model's digest: processes of a machine share packed weights in a file.
         """
-        if n_users < _PACK_FROM and self.precision == "fp32":
+        if self.device is not None:
+            self.model = self.model.on(self.device)
+        if self.device_type != "cpu" or (n_users < _PACK_FROM and self.precision == "fp32"):
             return
         file = None if shared is None else packed_file(shared, self.precision)
         try:

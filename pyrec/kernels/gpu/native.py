@@ -1,0 +1,95 @@
+"""The compiled module for GPUs, and tensors as it takes them: the only module that knows it."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrec.kernels.matrices import Csr
+
+__all__ = ["csr", "is_device", "lists", "matrix", "module", "queue", "vector"]
+
+Lists = tuple[Tensor | None, Tensor] | None
+
+_NOWHERE = (False, 0, 0, 0)
+
+
+def is_device(place: torch.device) -> bool:
+    """Whether tensors there are for the functions of `pyrec.kernels.gpu`, not for arrays' kernels."""
+    return place.type != "cpu"
+
+
+@cache
+def _load() -> Any:
+    """The compiled module; None of a wheel without it, and where it finds none of torch's devices.
+
+    Those may be other makers' GPUs, or the driver too old for its CUDA.
+    """
+    try:
+        from pyrec import _cuda
+    except ImportError:
+        return None
+    return _cuda if _cuda.device_count() else None
+
+
+def module(t: Tensor) -> Any:
+    """Return the compiled kernels for the tensor's device; None where torch has to do."""
+    return _load() if t.device.type == "cuda" else None
+
+
+def queue(t: Tensor) -> tuple[int, int]:
+    """Return the tensor's device and the stream that is current there, as kernels take them."""
+    if t.device.type != "cuda":
+        return 0, 0
+    return t.device.index, torch.cuda.current_stream(t.device).cuda_stream
+
+
+def vector(t: Tensor | None, dtype: torch.dtype, name: str) -> tuple[int, int]:
+    """Return address and size of a vector; None is (0, 0)."""
+    if t is None:
+        return 0, 0
+    _check(t, dtype, 1, name)
+    return t.data_ptr(), len(t)
+
+
+def matrix(t: Tensor | None, dtype: torch.dtype, name: str) -> tuple[int, int, int]:
+    """Return address, rows and columns of a matrix; None is (0, 0, 0)."""
+    if t is None:
+        return 0, 0, 0
+    _check(t, dtype, 2, name)
+    return t.data_ptr(), t.shape[0], t.shape[1]
+
+
+def csr(x: Csr, dtype: torch.dtype, name: str) -> tuple[int, int, int, int, int]:
+    """Return rows, columns and the addresses of offsets, items and values.
+
+    The arrays must outlive the launch: no temporary may be passed.
+    """
+    _check(x.indptr, torch.int64, 1, f"{name}.indptr")
+    _check(x.indices, torch.int32, 1, f"{name}.indices")
+    _check(x.values, dtype, 1, f"{name}.values")
+    if len(x.indices) != len(x.values):
+        raise ValueError(
+            f"{name} must have as many indices as values, got {len(x.indices)} and {len(x.values)}"
+        )
+    return len(x), x.n_cols, x.indptr.data_ptr(), x.indices.data_ptr(), x.values.data_ptr()
+
+
+def lists(items: Lists, name: str) -> tuple[bool, int, int, int]:
+    """Return (offsets, items) of a list a row, or (None, items) of one for all rows, as kernels take them."""
+    if items is None:
+        return _NOWHERE
+    offsets, numbers = items
+    address, size = vector(numbers, torch.int32, f"{name}.indices")
+    return True, vector(offsets, torch.int64, f"{name}.indptr")[0], address, size
+
+
+def _check(t: Tensor, dtype: torch.dtype, ndim: int, name: str) -> None:
+    if t.dtype != dtype or t.ndim != ndim or not t.is_contiguous():
+        raise TypeError(
+            f"{name} must be a contiguous {dtype} tensor of {ndim} dimensions, "
+            f"got {t.dtype} of shape {tuple(t.shape)}"
+        )
