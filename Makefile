@@ -10,8 +10,10 @@
 # make bench-planted is a slowdown of a half in any kernel seen by bench-check?
 # make bench-scaling   curves over threads, items, batch size and users
 # make bench-scoring  a million users from Parquet to Parquet: time and peak memory, model by model
-# make gpu-check    on a machine with a GPU: build, tests, compute-sanitizer, benchmarks (GPU_PYTHON=python3:
-#              with that interpreter, whose torch knows the GPU, and nothing installed but pyrec)
+# make gpu-check    on a machine with a GPU and nvcc: build, tests, compute-sanitizer, benchmarks
+#              (GPU_PYTHON=python3: with that interpreter, and nothing installed but pyrec: it has a torch
+#              that knows the GPU, pyrec's other dependencies, scikit-build-core, pybind11, CMake, and the
+#              packages of the extras test and bench)
 # make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
 # make quality DATA=folder  published comparisons on real data, SEEDS=3 (two hours)
 # make lint    formatting, lint and type checks

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 BASELINE = HERE / "baseline.json"
@@ -95,8 +96,9 @@ def one_pass(
 def accept(options: argparse.Namespace, rows: list[str]) -> int:
     from instructions import count
 
-    stored = {"rows": {}, "machine": machine(), "instructions": count()}
-    if options.only:
+    if not options.only:
+        stored = {"rows": {}, "machine": machine(), "instructions": count()}
+    else:
         stored = json.loads(options.baseline.read_text())
         if differences := unlike(stored["machine"], machine()):
             print("rows of another machine or other libraries are kept apart:", *differences)
@@ -154,12 +156,12 @@ def compare(options: argparse.Namespace, rows: list[str]) -> int:
         baseline = stored["rows"][name]
         mark = "  FALLEN" if name in fallen else ""
         print(f"{found[name]:9.2f} {baseline['ratio']:9.2f} {least(baseline):9.2f}  {name}{mark}")
-    grown = more_instructions(stored["instructions"])
+    grown, uncounted = more_instructions(stored["instructions"])
     for name in (*fallen, *grown):
         print(f"slower than the baseline: {name}", file=sys.stderr)
-    for change in changed:
+    for change in (*changed, *uncounted):
         print(f"{change} (`make bench-accept`)", file=sys.stderr)
-    return 1 if fallen or grown or changed else 0
+    return 1 if fallen or grown or changed or uncounted else 0
 
 
 def least(row: dict[str, float]) -> float:
@@ -167,15 +169,22 @@ def least(row: dict[str, float]) -> float:
     return row["ratio"] * (1 - min(max(LEAST_FALL, NOISES * row["noise"]), MOST_FALL))
 
 
-def more_instructions(stored: dict) -> list[str]:
-    """The kernels that execute more instructions than stored; none where they cannot be counted."""
+def more_instructions(stored: dict[str, Any] | None) -> tuple[list[str], list[str]]:
+    """The kernels that execute more instructions than stored, and those that are not in both counts.
+
+    None where they cannot be counted.
+    """
     from instructions import count
 
     now = count()
     if not now or not stored or now["built with"] != stored["built with"]:
         print("instructions not compared: no valgrind, or a compiler other than the baseline's")
-        return []
+        return [], []
     grown = []
+    changed = sorted(
+        f"{name} (instructions): not in both"
+        for name in now["counts"].keys() ^ stored["counts"].keys()
+    )
     print(f"{'million':>9} {'stored':>9}            instructions")
     for name, number in now["counts"].items():
         before = stored["counts"].get(name)
@@ -183,7 +192,7 @@ def more_instructions(stored: dict) -> list[str]:
         print(f"{number / 1e6:9.2f} {(before or 0) / 1e6:9.2f}            {name}{mark}")
         if mark:
             grown.append(f"{name} (instructions)")
-    return grown
+    return grown, changed
 
 
 def machine() -> dict[str, str]:

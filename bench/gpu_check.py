@@ -1,9 +1,12 @@
-"""All that a GPU can tell: the tests, compute-sanitizer over the kernels', the benchmarks with their table.
+"""All that a GPU can tell: the tests, the benchmarks with their table, compute-sanitizer over the kernels' tests.
 
-    python bench/gpu_check.py [--out FOLDER] [--laptop]
+    python bench/gpu_check.py [--out FOLDER] [--only STAGE] [--laptop]
 
-Writes FOLDER/gpu.md: the device, the date, what passed and the table of speeds; FOLDER/gpu.json: the
-same as figures. Ends with 1 where anything failed, with 2 and no files where there is no GPU to ask.
+Writes FOLDER/gpu.md: the device, what passed and when, the table of speeds; FOLDER/gpu.json: the same as
+figures. Both are written anew whenever something is known, each benchmark too, so nothing is lost to what
+comes after. ``--only`` runs one stage (tests, benchmarks or sanitizer; it can be given twice), and keeps
+what the files say of the others if it was the same device. Ends with 1 where anything failed, with 2 and no
+files where there is no GPU to ask.
 """
 
 from __future__ import annotations
@@ -17,14 +20,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import table
 
 ROOT = Path(__file__).resolve().parents[1]
-# Each tool watches every thread of every kernel: hours for the models' tests, minutes for the kernels'.
-SANITIZERS = ("memcheck", "racecheck")
+# Against what never ends. A stage of tests takes minutes, a benchmark seconds, with its data a minute.
+TESTS_SECONDS, JOB_SECONDS = 900, 300
+ENDED_BY_TIME = (124, 137)  # exit statuses of timeout(1)
+# To spend on a benchmark's rounds, about.
+ROUNDS_SECONDS = "2"
+# Each tool watches every thread of pyrec's kernels: long for the models' tests, minutes for the kernels'.
+# Errors of calls are exceptions in pyrec; torch makes some that it expects.
+SANITIZERS = {"memcheck": ["--report-api-errors", "no"], "racecheck": []}
 KERNEL_TESTS = [
     path for path in sorted(ROOT.glob("tests/test_gpu_*.py")) if "models" not in path.name
 ]
@@ -37,27 +48,42 @@ HEADS = [
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
+    parser.add_argument("--only", action="append", choices=STAGES, help="run this stage")
     parser.add_argument("--laptop", action="store_true", help="leave out MovieLens-20M's size")
     options = parser.parse_args()
     if why := missing():
         print(f"nothing was checked: {why}", file=sys.stderr)
         return 2
-    from pyrec.files import atomic_write, check_place
+    from pyrec.files import check_place
 
     options.out.mkdir(parents=True, exist_ok=True)
     check_place(options.out / "gpu.md")
+    wanted = [name for name in STAGES if name in (options.only or STAGES)]
     device = description()
     print(device, flush=True)
-    passed = [tests(), *sanitizer()]
-    benchmarked, speeds, figures = benchmarks(full=not options.laptop)
-    passed.append(benchmarked)
-    lines = [f"# On a GPU\n\nOn {datetime.date.today()}: {device}.\n", *passed, "", speeds]
-    figures |= {"device": device, "date": str(datetime.date.today()), "passed": passed}
-    for name, text in (("gpu.json", json.dumps(figures, indent=1)), ("gpu.md", "\n".join(lines))):
-        with atomic_write(options.out / name) as temporary:
+    stages = {n: kept for n, kept in known(options.out, device).items() if n not in wanted}
+    for name in wanted:
+        for found in STAGES[name](options.laptop):
+            stages[name] = {"date": str(datetime.date.today()), **found}
+            write(options.out, {"device": device, "stages": stages})
+    print((options.out / "gpu.md").read_text())
+    failed = any("FAILED" in line for name in wanted for line in stages[name]["lines"])
+    return 1 if failed else 0
+
+
+def known(out: Path, device: str) -> dict[str, Any]:
+    """What the files there say of each stage on this device."""
+    path = out / "gpu.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    return before["stages"] if before.get("device") == device else {}
+
+
+def write(out: Path, report: dict[str, Any]) -> None:
+    from pyrec.files import atomic_write
+
+    for name, text in (("gpu.json", json.dumps(report, indent=1)), ("gpu.md", page(report))):
+        with atomic_write(out / name) as temporary:
             temporary.write_text(text + "\n")
-    print("\n".join(lines))
-    return 1 if any("FAILED" in line for line in passed) else 0
 
 
 def missing() -> str | None:
@@ -65,16 +91,22 @@ def missing() -> str | None:
     try:
         import torch
 
-        from pyrec.kernels.gpu import native
+        import pyrec
     except ImportError as error:
         return str(error)
+    try:
+        from pyrec import _cuda
+    except ImportError as error:
+        built = "pyrec is built without kernels for GPUs (-Ccmake.define.PYREC_CUDA=ON, with nvcc)"
+        return f"{built}: {error}, {Path(pyrec.__file__).parent}"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
     if not torch.cuda.is_available():
         built = f"torch {torch.__version__}, built for CUDA {torch.version.cuda},"
         return f"{built} finds no GPU, or a driver too old for it (nvidia-smi says more)"
-    if native.module(torch.empty(0, device="cuda")) is None:
-        return "pyrec is built without kernels for GPUs (-Ccmake.define.PYREC_CUDA=ON, with nvcc)"
+    if _cuda.device_count() == 0:
+        why = "the driver is older than the CUDA they were built with"
+        return f"pyrec's kernels find no device: {why}"
     return None
 
 
@@ -97,72 +129,143 @@ def driver() -> str:
     return answer.stdout.strip()
 
 
-def tests() -> str:
-    return outcome("`pytest -m gpu`", pytest([ROOT / "tests"]))
+def tests(laptop: bool) -> Iterator[dict[str, Any]]:
+    yield {"lines": outcome("`pytest -m gpu`", *pytest([ROOT / "tests"]))}
 
 
-def sanitizer() -> list[str]:
+def sanitizer(laptop: bool) -> Iterator[dict[str, Any]]:
     """The kernels' tests under each tool, one memory block a tensor: else overruns meet torch's own."""
-    name = "`compute-sanitizer --tool {}` over the kernels' tests"
+    title = "`compute-sanitizer --tool {}` over the kernels' tests"
     beside_nvcc = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"
     program = shutil.which("compute-sanitizer") or shutil.which(
         "compute-sanitizer", path=beside_nvcc
     )
-    if program is None:
-        why = "NOT RUN, compute-sanitizer is not installed (it comes with the CUDA toolkit)"
-        return [f"- {name.format(tool)}: {why}" for tool in SANITIZERS]
-    alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-    return [
-        outcome(
-            name.format(tool),
-            pytest(KERNEL_TESTS, [program, "--tool", tool, "--error-exitcode", "1"], alone),
-        )
-        for tool in SANITIZERS
-    ]
+    lines: list[str] = []
+    for tool, options in SANITIZERS.items():
+        name = title.format(tool)
+        if program is None:
+            why = "NOT RUN, compute-sanitizer is not installed (it comes with the CUDA toolkit)"
+            lines.append(f"- {name}: {why}")
+            continue
+        command = [program, "--tool", tool, "--error-exitcode", "1", *options]
+        # Not torch's own kernels, which take most of the time.
+        command += ["--kernel-name", "kernel_substring=pyrec"]
+        alone = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+        lines += outcome(name, *pytest(KERNEL_TESTS, command, alone))
+        yield {"lines": lines}
+    yield {"lines": lines}
 
 
 def pytest(
     paths: list[Path], before: list[str] | None = None, environment: dict[str, str] | None = None
-) -> subprocess.CompletedProcess:
+) -> tuple[int, list[str]]:
     command = [*(before or []), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-m", "gpu", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     # From elsewhere: in the project's root `-m` would find the sources before what is installed.
     with tempfile.TemporaryDirectory() as folder:
-        return subprocess.run(
-            [*command, *map(str, paths)],
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return told([*command, *map(str, paths)], TESTS_SECONDS, folder, environment)
 
 
-def outcome(name: str, result: subprocess.CompletedProcess) -> str:
-    if result.returncode:
-        print(result.stdout[-8000:], result.stderr[-8000:], file=sys.stderr)
+def told(
+    command: list[str], seconds: float, folder: str, environment: dict[str, str] | None = None
+) -> tuple[int, list[str]]:
+    """Run a command for so long at most; its exit status, and what it printed, which is printed at once."""
+    lines = []
+    with subprocess.Popen(
+        ["timeout", "--kill-after=10", str(seconds), *command],
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        try:
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                lines.append(line.rstrip())
+        except KeyboardInterrupt:
+            process.terminate()  # timeout(1) and all that it started have a group of their own
+            raise
+    return process.returncode, lines
+
+
+def outcome(name: str, status: int, lines: list[str]) -> list[str]:
+    """A line about some tests, and one for each that failed."""
     # A sanitizer has the last word, pytest's summary is before it.
-    ends = [line for line in result.stdout.splitlines() if re.search(r" in [\d.]+s", line)]
-    state = "passed" if result.returncode == 0 else "FAILED"
-    line = f"- {name}: {state} ({ends[-1].strip('= ') if ends else 'pytest did not end'})"
-    print(line, flush=True)
-    return line
+    last = (
+        r"(passed|failed|skipped|errors?|warnings?|deselected|no tests ran) in [\d.]+s| SUMMARY: "
+    )
+    ends = [line.strip("= ") for line in lines if re.search(last, line)]
+    ran = any(re.search(r"\d+ passed", end) for end in ends)  # else all were left out
+    why = "time was up" if status in ENDED_BY_TIME else "pytest did not end"
+    state = "passed" if status == 0 and ran else "FAILED"
+    return [f"- {name}: {state} ({'; '.join(ends) or why})", *(f"  - {f}" for f in failures(lines))]
 
 
-def benchmarks(full: bool) -> tuple[str, str, dict]:
-    """Whether all jobs of the device ran, their table, and its figures."""
+def failures(lines: list[str]) -> list[str]:
+    """What pytest's summary says of each."""
+    return [f"`{line[:300]}`" for line in lines if re.match(r"(FAILED|ERROR) ", line)]
+
+
+def benchmarks(laptop: bool) -> Iterator[dict[str, Any]]:
+    """Each in a process of its own: what one leaves behind, a broken device even, is not the next one's."""
+    from jobs import JOBS
+
+    measured: list[dict] = []
+    notes: list[str] = []
+    chosen = [job for job in JOBS if job.gpu and not (laptop and job.full)]
+    parts = {"the limits of the device": ["bench_limits.py"]}
+    parts |= {
+        j.name: [f"bench_jobs.py::test_job[{j.name}-{way}]" for way in j.ways] for j in chosen
+    }
+    for number, (name, where) in enumerate(parts.items(), 1):
+        status, lines, found = benchmarked(where)
+        measured += found
+        notes += [f"  - {name}: left out: {line}" for line in lines if line.startswith("SKIPPED")]
+        if status:
+            why = "time was up" if status in ENDED_BY_TIME else next(iter(failures(lines)), "")
+            notes.append(f"  - {name}: FAILED {why}")
+        state = "FAILED" if any("FAILED" in note for note in notes) else "passed"
+        line = (
+            f"- benchmarks and the checks of their answers: {state}, {number} of {len(parts)} run"
+        )
+        rows = [asdict(row) for row in table.rows_of({"benchmarks": measured})]
+        limits = table.limits_of({"benchmarks": measured})
+        yield {"lines": [line, *notes], "limits": limits, "rows": rows}
+
+
+def benchmarked(where: list[str]) -> tuple[int, list[str], list[dict]]:
+    """Exit status, what was printed, and pytest-benchmark's figures."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "benchmarks.json"
-        status = table.run(path, ["-m", "gpu", *(["--full"] if full else [])])
-        report = json.loads(path.read_text()) if path.exists() else {"benchmarks": []}
-    limits, rows = table.limits_of(report), table.rows_of(report)
-    own = {name.removeprefix("GPU "): value for name, value in limits.items()}
-    rates = ", ".join(f"{name} {rate(name, value)}" for name, value in own.items())
-    body = [HEADS, ["---"] * len(HEADS), *map(cells, rows)]
-    text = f"Limits measured in the same run: {rates}.\n\n" + "\n".join(table.lines(body))
-    state = "passed" if status == 0 else "FAILED"
-    figures = {"limits": limits, "rows": [asdict(row) for row in rows]}
-    return f"- benchmarks and the checks of their answers: {state}", text, figures
+        options = ["-m", "gpu", "--full", "--seconds", ROUNDS_SECONDS]
+        wide = {"COLUMNS": "300"}  # for the reasons in pytest's summary
+        status, lines = told(table.command(path, options, where), JOB_SECONDS, folder, wide)
+        found = json.loads(path.read_text())["benchmarks"] if path.exists() else []
+    return status, lines, found
+
+
+STAGES = {"tests": tests, "benchmarks": benchmarks, "sanitizer": sanitizer}
+
+
+def page(report: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    stages = report["stages"]
+    lines = [f"# On a GPU\n\n{report['device']}.\n"]
+    for name in STAGES:
+        if stage := stages.get(name):
+            date = f", {stage['date']}"
+            lines += [line + date * line.startswith("- ") for line in stage["lines"]]
+        else:
+            lines.append(f"- {name}: not run")
+    if figures := stages.get("benchmarks"):
+        own = {name.removeprefix("GPU "): value for name, value in figures["limits"].items()}
+        rates = ", ".join(f"{name} {rate(name, value)}" for name, value in own.items())
+        rows = [cells(table.Row(**row)) for row in figures["rows"]]
+        lines.append(f"\nLimits measured in the same run: {rates or 'none'}.\n")
+        lines += table.lines([HEADS, ["---"] * len(HEADS), *rows])
+    return "\n".join(lines)
 
 
 def rate(name: str, value: float) -> str:
@@ -180,7 +283,7 @@ def cells(row: table.Row) -> list[str]:
         f"{row.limit / own:.0%}" if row.limit else "",
         goal(row),
         f"{table.time(row.seconds[rival])} ({rival})" if rival else "",
-        f"{row.ratios[rival]:.1f}" if rival else "",
+        table.times(row.ratios[rival]) if rival else "",
         ", ".join(table.memory(row.memory[name]) for name in ("pyrec", rival) if name),
     ]
 

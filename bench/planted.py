@@ -30,6 +30,7 @@ ANSWERS = {
     "size_of",
     "n_examples",
     "n_alone",
+    "before",
     "counts",
 }
 

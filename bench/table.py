@@ -4,7 +4,8 @@
 
 Writes to the folder ``benchmarks.json`` (pytest-benchmark's, every round), ``table.json``, ``table.md``
 and ``ratios.svg``. Times are the quickest rounds: what else a machine does only adds to them. Ratios
-are medians over rounds in which both ran, so they hold on a busy machine too.
+are medians over rounds in which both ran, so they hold on a busy machine too. What runs on a GPU is
+gpu_check.py's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,13 +60,15 @@ def main() -> int:
     parser.add_argument("--readme", type=Path, help="put the table between the marks in this file")
     parser.add_argument("--again", action="store_true", help="from the figures that --out has")
     options, arguments = parser.parse_known_args()
+    if "gpu" in arguments:
+        parser.error("`-m gpu` has a table of its own: python bench/gpu_check.py --only benchmarks")
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     path = out / "benchmarks.json"
     status = 0
     if not options.again:
         path.unlink(missing_ok=True)
-        status = run(path, arguments)
+        status = subprocess.run(command(path, arguments), cwd=out, check=False).returncode
     if not path.exists():
         return status or 1
     report = json.loads(path.read_text())
@@ -90,12 +93,15 @@ def main() -> int:
     return status
 
 
-def run(path: Path, arguments: list[str]) -> int:
-    command = [sys.executable, "-m", "pytest", "-q", str(HERE), "-o", "python_files=bench_*.py"]
-    command += ["-W", "default", "-p", "no:cacheprovider", f"--benchmark-json={path}"]
-    command += ["--benchmark-columns=min,median,rounds", "--benchmark-sort=name"]
-    # From elsewhere: in the project's root `-m` would find the sources before the installed wheel.
-    return subprocess.run([*command, *arguments], cwd=path.parent, check=False).returncode
+def command(path: Path, arguments: list[str], where: Sequence[str] = ("",)) -> list[str]:
+    """The one that writes figures to a path; `where`: files and tests of this folder, by default all.
+
+    To be started elsewhere: in the project's root `-m` would find the sources before the installed wheel.
+    """
+    start = [sys.executable, "-m", "pytest", "-q", *(f"{HERE}/{name}" for name in where)]
+    start += ["-o", "python_files=bench_*.py", "-W", "default", "-p", "no:cacheprovider"]
+    start += [f"--benchmark-json={path}", "--benchmark-columns=min,median,rounds"]
+    return [*start, "--benchmark-sort=name", *arguments]
 
 
 def limits_of(report: dict) -> dict[str, float]:
@@ -167,7 +173,7 @@ def cells(row: Row) -> list[str]:
         row.job,
         time(own),
         f"{time(row.seconds[rival])} ({rival})" if rival else "",
-        f"{row.ratios[rival]:.1f}" if rival else "",
+        times(row.ratios[rival]) if rival else "",
         f"{time(row.limit)} ({row.why})" if row.limit else "",
         f"{row.limit / own:.0%}" if row.limit else "",
         f"{time(row.goal)}{'' if own <= row.goal else ' (missed)'}" if row.goal else "",
@@ -186,7 +192,7 @@ def all_rivals(rows: list[Row]) -> str:
             row.job,
             str(row.rounds),
             "; ".join(
-                f"{name} {row.ratios[name]:.1f} ({time(row.seconds[name])}, {memory(row.memory[name])})"
+                f"{name} {times(row.ratios[name])} ({time(row.seconds[name])}, {memory(row.memory[name])})"
                 for name in sorted(row.ratios, key=lambda name: row.ratios[name])
             ),
         ]
@@ -221,6 +227,10 @@ def time(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
+
+
+def times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def memory(kib: int) -> str:

@@ -19,7 +19,7 @@ Examples: TypeAlias = tuple[Csr, Csr, Csr, Vector, Vector, Vector, bool]
 Occurrences: TypeAlias = tuple[int, int, int]
 """Addresses of where the list of each item begins, of its entries, and of where their rows end."""
 AdmmSettings: TypeAlias = tuple[float, float, float, bool]
-"""Threshold, rho, relaxation, nonnegative."""
+"""lambda1, rho, relaxation, nonnegative."""
 Queue: TypeAlias = tuple[int, int]
 """Device and stream."""
 
@@ -146,7 +146,6 @@ def negatives(
 def negatives_workspace(n_rows: int, n_items: int) -> int: ...
 def normalize_rows_float32(indptr: Vector, values: Vector, out: Vector, queue: Queue) -> None: ...
 def normalize_rows_float64(indptr: Vector, values: Vector, out: Vector, queue: Queue) -> None: ...
-def permuted(n: int, seed: int, epoch: int, first: int, out: Vector, queue: Queue) -> None: ...
 def ranking(
     items: Matrix,
     relevant: Lists,

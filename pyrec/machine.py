@@ -92,7 +92,7 @@ def require_memory(n_bytes: int, need: str, device: torch.device | None = None) 
 
 
 def find_device(device: torch.device | str | None) -> torch.device:
-    """Return a device by its name, None as the processor; a ``ValueError`` says that it is not there.
+    """Return a device by its name, None as the CPU; a ``ValueError`` says that it is not there.
 
     A GPU has its number, even where the name has none: only then do two that are the same compare equal.
     """
@@ -105,7 +105,7 @@ def find_device(device: torch.device | str | None) -> torch.device:
 
 
 def cuda_device(device: torch.device | str | None) -> torch.device | None:
-    """Return a CUDA device by its name; None stands for the processor, which ``"cpu"`` is too."""
+    """Return a CUDA device by its name; None stands for the CPU, which ``"cpu"`` is too."""
     place = None if device is None else find_device(device)
     if place is None or place.type == "cpu":
         return None

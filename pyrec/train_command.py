@@ -55,7 +55,10 @@ def train(
             metavar="FILE",
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda or cuda:1; of ADMM_Slim with -p solver=admm."),
+    ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="Of the matrix products: bf16 is faster.")
     ] = None,

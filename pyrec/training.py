@@ -25,6 +25,7 @@ from pyrec.files import StrPath, check_place
 from pyrec.kernels import tensors
 from pyrec.machine import find_device
 from pyrec.metrics import summarize
+from pyrec.models import moving
 from pyrec.models.base import RecSysModel, as_rows, gives_batches
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def run(
     called = _in_order(callbacks, verbose, best)
     for callback in called:
         callback.bind(cast("AETrainer", model))  # each says itself what of a model it needs
+    if place is not None:
+        moving.check_room(model.networks(), model.optimizers(), place)
     states = [] if resume is None else model.resume(resume, catalogue, seed)
 
     model.take_catalogue(catalogue)

@@ -54,21 +54,43 @@ def kernels_on_cpu(request, tmp_path_factory):
     return on_cpu.compiled(cache.mkdir(name) if cache else tmp_path_factory.mktemp(name))
 
 
-@pytest.fixture(params=["kernels", "torch", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(
+    params=[
+        *("kernels", "torch"),
+        *(pytest.param(name, marks=pytest.mark.gpu) for name in ("cuda", "torch on cuda")),
+    ]
+)
 def gpu(request, monkeypatch):
     """The device of the tensors to pass to `pyrec.kernels.gpu`.
 
     ``kernels``: the kernels for GPUs, run on the CPU; ``torch``: what stands in where they were not
-    compiled; ``cuda``: a GPU.
+    compiled; ``cuda``: a GPU, ``torch on cuda``: what stands in there.
     """
     import torch
 
     from pyrec.kernels.gpu import native
 
-    if request.param == "cuda":
+    place = torch.device("cpu")
+    if request.param.endswith("cuda"):
         if not torch.cuda.is_available():
             pytest.skip("torch finds no CUDA device")
-        return torch.device("cuda", torch.cuda.current_device())
+        place = torch.device("cuda", torch.cuda.current_device())
+    if request.param == "cuda":
+        if native.module(torch.empty(0, device=place)) is None:
+            pytest.fail(
+                "pyrec has no kernels for this GPU: "
+                "build it with nvcc (-Ccmake.define.PYREC_CUDA=ON), and with a CUDA that the driver knows"
+            )
+        return place
     module = request.getfixturevalue("kernels_on_cpu") if request.param == "kernels" else None
     monkeypatch.setattr(native, "module", lambda t: module)
-    return torch.device("cpu")
+    return place
+
+
+@pytest.fixture
+def device(gpu, monkeypatch):
+    """The device of `gpu`; where that is the CPU, it counts as a GPU."""
+    from pyrec.kernels.gpu import native
+
+    monkeypatch.setattr(native, "is_device", lambda device: True)
+    return gpu

@@ -1,9 +1,7 @@
-"""Models that make their lists on a device: the processor's lists, whatever is asked."""
+"""Models that make their lists on a GPU: those of the CPU, whatever is asked."""
 
 import contextlib
-import copy
-import inspect
-import pickle
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,10 +15,12 @@ from test_models import ITEMS, MAKERS, NETWORKS, USERS, checkerboard
 
 import pyrec
 from pyrec import cli, models, nets, scoring
+from pyrec.callbacks import Checkpoint
 from pyrec.data import Histories, Interactions, ItemConditions
 from pyrec.evaluation import evaluate
 from pyrec.kernels import likelihood, tensors
 from pyrec.kernels.gpu import native, transfers
+from pyrec.kernels.matrices import Csr
 from pyrec.models import on_device
 from pyrec.scoring import ray_engine
 from pyrec.scoring.manifest import manifest_of
@@ -220,110 +220,6 @@ class Streams:
             stream.synchronize()
 
 
-CONTRACT = {name for name in vars(test_models.TestEveryModel) if name.startswith("test_")}
-CONTRACT -= {  # what trains models again: training has tests of its own
-    "test_same_data_same_recommendations",
-    "test_one_thread_and_two_give_the_same_items",
-    "test_any_kind_of_training_data",
-    "test_training_data_in_batches",
-    "test_bad_training_data_is_named",
-}
-# The kernels, which take their time on the processor, make all lists in one way.
-BY_KERNELS = ["test_more_than_there_are", "test_allow_and_deny", "test_empty_inputs"]
-WAYS = ["EASE", "ADMM_Slim", "VAE", "MultiVAE", "CMultiVAE", "SVAE", "CFGAN", "CFGAN (item)"]
-COMBINATIONS = [
-    *[pytest.param("kernels", case, name) for case in WAYS for name in BY_KERNELS],
-    *[pytest.param("torch", case, name) for case in MAKERS for name in sorted(CONTRACT)],
-    *[
-        pytest.param("cuda", case, name, marks=pytest.mark.gpu)
-        for case in MAKERS
-        for name in sorted(CONTRACT)
-        if name != "test_lists_agree_with_the_scores"
-        or case not in NETWORKS  # which are tensors there
-    ],
-]
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """Models by their case and device."""
-    return {}
-
-
-class TestContract:
-    """The contract of `test_models`, with every model on the device."""
-
-    @pytest.fixture(autouse=True)
-    def on_the_device(self, place, monkeypatch):
-        made, trained = test_models.made, test_models.trained
-
-        def made_there(*args):
-            model = made(*args)
-            model.to(place)
-            return model
-
-        def trained_there(*args, **options):
-            with without_devices():  # training has tests of its own
-                model = trained(*args, **options)
-            model.to(place)
-            return model
-
-        monkeypatch.setattr(test_models, "made", made_there)
-        monkeypatch.setattr(test_models, "trained", trained_there)
-        monkeypatch.setattr(test_models, "assert_same_lists", lambda case, a, b: assert_near(a, b))
-
-    @pytest.mark.parametrize(("gpu", "case", "method"), COMBINATIONS, indirect=["gpu"])
-    def test_holds(self, case, method, request, checkerboard, place, trained):
-        wanted = inspect.signature(getattr(test_models.TestEveryModel, method)).parameters
-        known = {"self": None, "case": case, "checkerboard": checkerboard}
-        if "model" in wanted:
-            known["model"] = self.model(case, checkerboard, place, trained)
-        for name in set(wanted) - set(known):
-            known[name] = request.getfixturevalue(name)
-        getattr(test_models.TestEveryModel, method)(**{name: known[name] for name in wanted})
-
-    def model(self, case, checkerboard, place, trained):
-        if (case, place) not in trained:
-            trained[case, place] = test_models.trained(case, checkerboard)
-        return trained[case, place]
-
-    @pytest.mark.parametrize("case", MAKERS)
-    def test_there_and_back(self, case, checkerboard, place, tmp_path):
-        with without_devices():
-            model = test_models.trained(case, checkerboard)
-            model.to("cpu")
-            expected = model.recommend(checkerboard, 7)
-        model.to(place)
-        assert_near(model.recommend(checkerboard, 7), expected)
-        model.save_model(tmp_path / "m")
-        with without_devices():
-            loaded = pyrec.load_model(tmp_path / "m")
-            assert loaded.device_type == "cpu"
-            assert_near(loaded.recommend(checkerboard, 7), expected)
-            model.to("cpu")
-            assert_near(model.recommend(checkerboard, 7), expected)
-            assert model.device_type == "cpu"
-
-    @pytest.mark.parametrize("case", MAKERS)
-    @pytest.mark.parametrize(
-        "copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
-    )
-    def test_copies_and_pickles(self, case, copied, checkerboard, place, trained):
-        model = self.model(case, checkerboard, place, trained)
-        expected = model.recommend(checkerboard, 7)
-        other = copied(model)
-        assert getattr(other, "_there", None) is None
-        assert other.device_type == model.device_type
-        assert_near(other.recommend(checkerboard, 7), expected)
-
-    @pytest.mark.parametrize("case", MAKERS)
-    def test_lists_are_those_of_the_processor(self, case, checkerboard, place, trained):
-        model, some = self.model(case, checkerboard, place, trained), checkerboard[:20]
-        deny = sp.csr_array(np.random.default_rng(0).random((20, ITEMS)) < 0.3)
-        found = model.recommend(some, 7, deny=deny)
-        assert_near(found, by_processor(model, some, 7, deny=deny))
-
-
 @both_kinds
 class TestLinear:
     def test_lists_scores_and_similar_items(self, dense, place, draw):
@@ -393,9 +289,7 @@ class TestLinear:
         model.to(place)
         model.pack()
         assert model._packed is None
-        with pytest.raises(
-            ValueError, match="precision must be fp32 on a device, where weights are"
-        ):
+        with pytest.raises(ValueError, match="precision must be fp32 on a GPU, where weights are"):
             model.pack("bf16")
 
     def test_too_little_memory(self, dense, place, monkeypatch):
@@ -403,7 +297,8 @@ class TestLinear:
         monkeypatch.setattr(f"pyrec.machine.{name}", lambda *device: 1 << 20)
         model = linear(dense)
         with pytest.raises(
-            MemoryError, match=r"the weights and the work on them need, .* MiB; 1\.0 MiB"
+            MemoryError,
+            match=r"the model needs its weights and room for the work, .* MiB; 1\.0 MiB",
         ):
             model.to(place)
         assert model.device_type == "cpu"
@@ -477,11 +372,12 @@ class TestNetworks:
         )
         monkeypatch.setattr("pyrec.models.network_model.find_device", torch.device)
         # The moments of Adam go with `to`, and have no room here.
-        for call, free in ((model.to, room), (model.on, room - 1)):
+        for call, free, need in (
+            (model.to, room, "its networks and what their optimisers know"),
+            (model.on, room - 1, "its networks"),
+        ):
             monkeypatch.setattr("pyrec.machine.device_memory", lambda device, free=free: free)
-            with pytest.raises(
-                MemoryError, match=r"the networks and what their optimisers know need, .* on cuda:0"
-            ):
+            with pytest.raises(MemoryError, match=f"the model needs {need}, .* on cuda:0"):
                 call("cuda:0")
             assert {p.device.type for net in model.networks() for p in net.parameters()} == {"cpu"}
 
@@ -554,8 +450,7 @@ class TestNetworks:
     def test_blocks_of_histories(self, case, place, checkerboard, monkeypatch):
         with without_devices():
             model = test_models.trained(case, checkerboard)
-        monkeypatch.setattr("pyrec.models.ae_trainer._ROWS_THERE", 8)
-        monkeypatch.setattr("pyrec.models.generator._ROWS_THERE", 8)
+        monkeypatch.setattr(on_device, "_ROWS_THERE", 8)
         assert_near(*both(model, place, checkerboard[:20], 8))
 
     def test_a_generator_of_another_make(self, place, checkerboard):
@@ -622,6 +517,56 @@ class TestTraining:
         assert wanted == [(torch.device(place), "cpu")]
         assert model.batches_on is None
 
+    def test_too_little_memory_for_the_moments(self, checkerboard, tmp_path, monkeypatch):
+        """Of a checkpoint, and of the first update: both come later than the check."""
+        how = {"num_epochs": 2, "verbose": 0}
+        before = MAKERS["MultiVAE"](ITEMS)
+        before.train(checkerboard, callbacks=[Checkpoint(tmp_path / "c")], **how)
+        room = 3 * sum(p.nbytes for p in before.network.parameters())
+        for module in ("training", "models.network_model"):
+            monkeypatch.setattr(f"pyrec.{module}.find_device", torch.device)
+        monkeypatch.setattr("pyrec.machine.device_memory", lambda device: room - 1)
+        model, batches = MAKERS["MultiVAE"](ITEMS), [torch.from_numpy(checkerboard.toarray())]
+        expected = model.network.state_dict()
+        for resume in (tmp_path / "c", None):
+            with pytest.raises(
+                MemoryError, match="the training needs the networks and their optimisers' moments, "
+            ):
+                model.train(batches, device="cuda:0", resume=resume, **how)
+            assert (model.n_items, model.seed_of_training, model.epoch) == (None, None, 0)
+            assert model.optimizer.state == {}
+            for name, weights in model.network.state_dict().items():
+                torch.testing.assert_close(weights, expected[name], rtol=0, atol=0)
+
+    def test_the_loss_is_read_when_the_backward_pass_is_queued(self, checkerboard, monkeypatch):
+        class Noting(models.MultiVAE):
+            def loss(self, *batch):
+                loss = super().loss(*batch) * self.factor
+                loss.register_hook(lambda grad: order.append("backward"))
+                return loss
+
+        order, item = [], torch.Tensor.item
+
+        def noting(self):
+            order.append("item")
+            return item(self)
+
+        monkeypatch.setattr(torch.Tensor, "item", noting)
+        model = Noting(nets.MultiVAE_net([4, ITEMS], seed=0))
+        batch = Csr.from_scipy(checkerboard)
+        model.factor = 1.0
+        model.train_batch(batch)
+        assert order == ["backward", "item"]
+        before = {name: t.clone() for name, t in model.network.state_dict().items()}
+        model.factor = math.inf
+        with pytest.raises(FloatingPointError, match="the loss is inf"):
+            model.train_batch(batch)
+        assert order == ["backward", "item"] * 2
+        assert all(p.grad is None for p in model.network.parameters())
+        assert model.gradient_updates == 1
+        for name, weights in model.network.state_dict().items():
+            torch.testing.assert_close(weights, before[name], rtol=0, atol=0)
+
     def test_conditioned_batches(self, place):
         with without_devices():
             model, x = TestNetworks().conditioned()
@@ -633,7 +578,7 @@ class TestTraining:
         for (tr, te), loss in zip(sampler, expected, strict=True):
             assert tr.device == te.device == place
             np.testing.assert_allclose(loss_of(there, tr, te), loss, rtol=1e-4)
-            assert there._there[1].device == place
+            assert there._satisfied[1].device == place
             np.testing.assert_allclose(loss_of(there, tr, None), loss, rtol=1e-4)
 
     @pytest.mark.parametrize("case", ["MultiVAE", "CMultiVAE", "SVAE"])
@@ -688,7 +633,7 @@ class TestScoring:
             for device in (None, "cpu", "cuda", "cuda:1")
         ]
         assert settings == [None, None, "cuda", "cuda"]
-        with pytest.raises(ValueError, match="precision must be fp32 on a device, got 'bf16'"):
+        with pytest.raises(ValueError, match="precision must be fp32 on a GPU, got 'bf16'"):
             Scorer(model, 5, device="cuda", precision="bf16")
 
     def test_another_device_is_another_run(self, place, checkerboard, tmp_path, monkeypatch):
@@ -716,7 +661,7 @@ class TestScoring:
         assert scorer.model._packed is not None
         assert scorer.model.device_type == "cpu"
         if place.type != "cpu":
-            with pytest.raises(ValueError, match="precision must be fp32 on a device"):
+            with pytest.raises(ValueError, match="precision must be fp32 on a GPU"):
                 Scorer(model, 5, precision="bf16")
 
     def test_actors_count_their_own_gpu_alone(self, checkerboard, tmp_path, monkeypatch):
@@ -776,6 +721,22 @@ class TestScoring:
             assert stopped.value.code == code
             outputs.append(capsys.readouterr())
         assert "device must be one that is there, got 'cuda:77'" in outputs[1].err
+
+    @pytest.mark.parametrize(
+        "gpu", ["torch", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True
+    )
+    def test_the_solver_of_a_command(self, gpu, checkerboard, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("pyrec.models.admm_slim.cuda_device", lambda device: gpu)
+        pyrec.data.strong_generalization(self.data(checkerboard), heldout=10).save(tmp_path / "d")
+        command = ["train", "ADMM_Slim", str(tmp_path / "d"), "--out", str(tmp_path / "m")]
+        statuses = []
+        for options in ([], ["-p", "solver=admm"]):
+            with pytest.raises(SystemExit) as stopped:
+                cli.main([*command, "--device", "cuda", "-p", "rho=auto", *options])
+            statuses.append(stopped.value.code)
+        assert statuses == [1, 0]
+        message = "coordinate descent runs on the CPU, got device='cuda' with solver='auto'"
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,12 @@ def test_the_kernels_on_the_cpu_are_the_same(kernels_on_cpu):
 def test_without_a_device_an_error_names_the_kernel(cuda):
     if cuda.device_count():
         pytest.skip("there is a device")
-    with pytest.raises(RuntimeError, match=r"CUDA kernel permuted: .+"):
-        cuda.permuted(5, 0, 0, 0, (0, 5), (0, 0))
+    with pytest.raises(RuntimeError, match=r"CUDA kernel drop: .+"):
+        cuda.drop_float32((0, 5), 0.5, 0, (0, 5), (0, 0))
 
 
 def test_nothing_is_launched_for_nothing(cuda):
-    cuda.permuted(5, 0, 0, 0, (0, 0), (0, 0))
+    cuda.drop_float32((0, 0), 0.5, 0, (0, 0), (0, 0))
 
 
 @pytest.mark.parametrize(

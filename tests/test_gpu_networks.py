@@ -184,7 +184,7 @@ class TestLikelihood:
             networks.nll(logits, x, x)
         with pytest.raises(ValueError, match=r"mask must have shape \(1 or 2, 5\), got \(3, 5\)"):
             networks.nll(logits, x, torch.zeros(3, 5, dtype=torch.bool, device=gpu))
-        with pytest.raises(ValueError, match=r"lse must have shape \(2\), got \(3,\)"):
+        with pytest.raises(ValueError, match=r"lse must have shape \(2,\), got \(3,\)"):
             networks.nll_grad(logits, x, None, torch.zeros(3, device=gpu), x[:, 0])
         with pytest.raises(ValueError, match=r"target must be on .*, got meta"):
             networks.nll(logits, x.to("meta"), None)
@@ -280,7 +280,7 @@ class TestSparseLinear:
         x, weight = sparse(4, 6).to(gpu), torch.zeros(6, 3, device=gpu)
         with pytest.raises(ValueError, match=r"weight must have shape \(6, any\), got \(5, 3\)"):
             networks.sparse_linear(x, weight[1:])
-        with pytest.raises(ValueError, match=r"offset must have shape \(3\), got \(6,\)"):
+        with pytest.raises(ValueError, match=r"offset must have shape \(3,\), got \(6,\)"):
             networks.sparse_linear(x, weight, weight[:, 0])
         with pytest.raises(ValueError, match=r"out must have shape \(4, 3\), got \(6, 3\)"):
             networks.sparse_linear(x, weight, out=weight)

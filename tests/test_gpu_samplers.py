@@ -40,21 +40,6 @@ def assert_same(ours, theirs):
         np.testing.assert_array_equal(one, other)
 
 
-class TestPermuted:
-    @pytest.mark.parametrize("n", [1, 2, 5, 16, 257, 5000])
-    def test_is_that_of_the_cpu(self, gpu, n):
-        for first, last in {(0, n), (n // 2, n), (0, 0)}:
-            ours = gpu_samplers.permuted(first, last, n, 2**63 + 5, 3, device=gpu)
-            assert ours.device == gpu
-            wanted = kernels.permuted(first, last, n, 2**63 + 5, 3)
-            np.testing.assert_array_equal(ours.cpu(), wanted)
-
-    def test_bad_input_is_named(self, gpu):
-        for first, last in ((-1, 2), (2, 1), (0, 4)):
-            with pytest.raises(ValueError, match=r"first and last must be in order in 0\.\.3, got"):
-                gpu_samplers.permuted(first, last, 3, 0, 0, device=gpu)
-
-
 class TestRowSampler:
     # A block writes 8,192 floats: within a row, all of one, parts of two, and of many narrow rows.
     @pytest.mark.parametrize(
@@ -338,12 +323,6 @@ MADE = {
 
 
 class TestSamplers:
-    @pytest.fixture
-    def device(self, gpu, monkeypatch):
-        """Of batches that `pyrec.kernels.gpu` makes, the CPU too."""
-        monkeypatch.setattr(native, "is_device", lambda device: True)
-        return gpu
-
     @pytest.fixture
     def x(self, draw):
         return draw(23, 9, 0.4, binary=False)

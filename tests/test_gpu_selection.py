@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pyrec import kernels
-from pyrec.kernels.gpu import native, selection
+from pyrec.kernels.gpu import native, products, ranking, selection
 from pyrec.kernels.matrices import Csr
 
 # 1024: four scores of each thread; 8192: a step of a block; 16384: two, from where rows have parts;
@@ -182,6 +182,19 @@ class TestTopk:
             selection.topk(s, 2, allow=some[:0]), reference.topk(scores, 2, allow=mask & False)
         )
 
+    def test_a_list_that_is_known_to_be_right(self, gpu):
+        scores = np.random.default_rng(0).standard_normal((4, 90)).astype(np.float32)
+        mask = np.isin(np.arange(90), [3, 5, 64])
+        some = None, torch.tensor([3, 5, 64], dtype=torch.int32).to(gpu)
+        s = torch.tensor(scores).to(gpu)
+        assert_selected(selection.topk(s, 10, some), reference.topk(scores, 10, mask))
+        assert_selected(selection.topk(s, 10, allow=some), reference.topk(scores, 10, allow=mask))
+        with pytest.raises(ValueError, match=r"seen must be on .*, got meta"):
+            selection.topk(s, 2, (None, some[1].to("meta")))
+        for bad in ((), (some[1], some[1]), (None, [3])):
+            with pytest.raises(TypeError, match="seen must be a Csr or a 1-D tensor"):
+                selection.topk(s, 2, bad)
+
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
     def test_scores_are_converted_in_chunks_and_left_alone(self, gpu, in_rows, dtype):
         in_rows(2, 60)
@@ -261,6 +274,28 @@ class TestTopkOfWeights:
         ours = kernels.topk_sparse_weights(x, w, 12, x, offset=offset)
         assert_selected(result, ours)
 
+    @pytest.mark.parametrize("layout", ["dense", "sparse"])
+    def test_nobody_waits_for_the_device(self, gpu, in_rows, monkeypatch, layout):
+        """Also with several chunks of scores, and lists for all rows."""
+        if native.module(torch.empty(0, device=gpu)) is None:
+            pytest.skip("torch's operations wait")
+        in_rows(3, 40)
+        rng = np.random.default_rng(0)
+        x, w = histories(8, 40, rng), histories(40, 40, rng)
+        c, weights = Csr.from_scipy(x).to(gpu), Csr.from_scipy(w).to(gpu)
+        given = np.arange(0, 40, 2)
+        allow = None, torch.tensor(given, dtype=torch.int32).to(gpu)
+        select = selection.topk_sparse_weights
+        if layout == "dense":
+            weights, select = weights.dense(), selection.topk_dense_weights
+        for name in ("tolist", "item", "cpu", "__bool__", "__int__"):
+            monkeypatch.setattr(torch.Tensor, name, None)
+        result = select(c, weights, 6, c, allow=allow)
+        monkeypatch.undo()
+        mask = np.isin(np.arange(40), given)
+        scores = x.toarray() @ w.toarray()
+        assert_selected(result, reference.topk(scores, 6, x.toarray() != 0, mask))
+
     def test_histories_longer_than_a_block(self, gpu):
         rng = np.random.default_rng(0)
         x, w = histories(3, 700, rng, 0.7), histories(700, 700, rng, 0.3)
@@ -301,13 +336,11 @@ class TestTopkOfWeights:
 
     def test_named_errors(self, gpu):
         x = pattern(np.ones((3, 4)), gpu)
-        with pytest.raises(
-            ValueError, match=r"weights must have shape \(4, 4\) to fit x, got \(4, 5\)"
-        ):
+        with pytest.raises(TypeError, match="x must be a Csr, got Tensor"):
+            selection.topk_dense_weights(torch.ones(4, device=gpu), torch.ones(4, 4, device=gpu), 2)
+        with pytest.raises(ValueError, match=r"weights must have shape \(4, 4\), got \(4, 5\)"):
             selection.topk_dense_weights(x, torch.zeros(4, 5, device=gpu), 2)
-        with pytest.raises(
-            ValueError, match=r"weights must have shape \(4, 4\) to fit x, got \(3, 4\)"
-        ):
+        with pytest.raises(ValueError, match=r"weights must have shape \(4, 4\), got \(3, 4\)"):
             selection.topk_sparse_weights(x, x, 2)
         with pytest.raises(ValueError, match=r"offset must be on .*, got meta"):
             selection.topk_sparse_weights(
@@ -320,6 +353,58 @@ class TestTopkOfWeights:
             selection.topk_dense_weights(
                 x, torch.zeros(4, 4, device=gpu), 2, offset=torch.zeros(3, device=gpu)
             )
+
+
+class TestScores:
+    @pytest.mark.parametrize("shifted", [False, True])
+    def test_equal_the_product(self, gpu, shifted):
+        rng = np.random.default_rng(0)
+        x, w = histories(5, 30, rng), sp.csr_array(histories(30, 30, rng)[:, :7])
+        offset = rng.integers(-2, 3, 7).astype(np.float32)
+        c, weights = Csr.from_scipy(x).to(gpu), Csr.from_scipy(w).to(gpu)
+        shift = torch.tensor(offset).to(gpu) if shifted else None
+        expected = x.toarray() @ w.toarray() + (offset if shifted else 0)
+        c = c.with_values(c.values.double())
+        for score, own in (
+            (products.scores_sparse_weights, weights),
+            (products.scores_dense_weights, weights.dense()),
+        ):
+            np.testing.assert_array_equal(score(c, own, shift).cpu(), expected)
+            out = torch.full((5, 7), np.nan, device=gpu)
+            assert score(c, own, shift, out) is out
+            np.testing.assert_array_equal(out.cpu(), expected)
+
+    @pytest.mark.parametrize("layout", ["dense", "sparse"])
+    def test_named_errors(self, gpu, layout):
+        x, w = pattern(np.ones((3, 4)), gpu), pattern(np.ones((4, 5)), gpu)
+        score, kind = products.scores_sparse_weights, "Csr"
+        if layout == "dense":
+            w, score, kind = w.dense(), products.scores_dense_weights, "Tensor"
+        offset, out = torch.zeros(5, device=gpu), torch.zeros(3, 5, device=gpu)
+        with pytest.raises(TypeError, match="x must be a Csr, got Tensor"):
+            score(x.dense(), w)
+        with pytest.raises(TypeError, match=f"weights must be a {kind}, got ndarray"):
+            score(x, np.ones((4, 5)))
+        with pytest.raises(ValueError, match=r"weights must have shape \(5, any\), got \(4, 5\)"):
+            score(pattern(np.ones((3, 5)), gpu), w)
+        with pytest.raises(ValueError, match=r"offset must have shape \(5,\), got \(3,\)"):
+            score(x, w, offset[:3])
+        with pytest.raises(ValueError, match=r"out must have shape \(3, 5\), got \(2, 5\)"):
+            score(x, w, offset, out[:2])
+        with pytest.raises(ValueError, match=r"weights must be on .*, got meta"):
+            score(x, w.to("meta"))
+        with pytest.raises(ValueError, match=r"offset must be on .*, got meta"):
+            score(x, w, offset.to("meta"))
+        with pytest.raises(TypeError, match=r"offset must be a tensor of .*, got ndarray"):
+            score(x, w, np.zeros(5, np.float32))
+        with pytest.raises(ValueError, match=r"out must be on .*, got meta"):
+            score(x, w, offset, out.to("meta"))
+
+    def test_out_must_be_as_kernels_write_it(self, gpu):
+        x, w = pattern(np.ones((3, 4)), gpu), pattern(np.ones((4, 5)), gpu)
+        for out in (torch.zeros(3, 5, dtype=torch.float64), torch.zeros(5, 3).T):
+            with pytest.raises(TypeError, match=r"out must be a contiguous torch\.float32 tensor"):
+                products.scores_sparse_weights(x, w, out=out.to(gpu))
 
 
 class TestTopkFactors:
@@ -345,6 +430,8 @@ class TestTopkFactors:
             selection.topk_factors(h[:, 1:], items, 1)
         with pytest.raises(ValueError, match=r"bias must have shape \(5,\), got \(4,\)"):
             selection.topk_factors(h, items, 1, bias=items[:4, 0])
+        with pytest.raises(ValueError, match=r"items must be on .*, got meta"):
+            selection.topk_factors(h, items.to("meta"), 1)
 
 
 class TestRanking:
@@ -359,7 +446,7 @@ class TestRanking:
             n = rng.integers(0, min(depth, n_items) + 1)
             row[:n] = rng.permutation(n_items)[:n]
         names = [f"{name}@{k}" for name in kernels.METRICS] + ["ndcg@1", "map@999"]
-        values = selection.ranking(torch.tensor(items).to(gpu), pattern(truth, gpu), names)
+        values = ranking.ranking(torch.tensor(items).to(gpu), pattern(truth, gpu), names)
         ours = kernels.ranking(items, sp.csr_array(truth.astype(np.float32)), names)
         assert list(values) == list(dict.fromkeys(names))
         for name in names:
@@ -375,7 +462,7 @@ class TestRanking:
         items = np.random.default_rng(0).integers(0, 9, (261, 1))
         relevant = draw(261, 9, 0.5)
         names = ["hit@1", "mrr@3"]
-        values = selection.ranking(
+        values = ranking.ranking(
             torch.tensor(items).to(gpu), Csr.from_scipy(relevant).to(gpu), names
         )
         for name, expected in kernels.ranking(items, relevant, names).items():
@@ -383,15 +470,17 @@ class TestRanking:
 
     def test_nothing(self, gpu):
         none = torch.zeros((0, 3), dtype=torch.int32, device=gpu)
-        values = selection.ranking(none, pattern(np.zeros((0, 5)), gpu), ["ndcg@2"])
+        values = ranking.ranking(none, pattern(np.zeros((0, 5)), gpu), ["ndcg@2"])
         assert values["ndcg@2"].shape == (0,)
-        assert selection.ranking(none, pattern(np.zeros((0, 5)), gpu), []) == {}
+        assert ranking.ranking(none, pattern(np.zeros((0, 5)), gpu), []) == {}
 
     def test_named_errors(self, gpu):
         items = torch.zeros((2, 3), dtype=torch.int32, device=gpu)
         with pytest.raises(ValueError, match="a metric must be name@k with a name of ndcg, recall"):
-            selection.ranking(items, pattern(np.ones((2, 4)), gpu), ["auc@5"])
+            ranking.ranking(items, pattern(np.ones((2, 4)), gpu), ["auc@5"])
         with pytest.raises(
             ValueError, match="items must have 2 dimensions and a row for each of the 1"
         ):
-            selection.ranking(items, pattern(np.ones((1, 4)), gpu), ["ndcg@5"])
+            ranking.ranking(items, pattern(np.ones((1, 4)), gpu), ["ndcg@5"])
+        with pytest.raises(TypeError, match="relevant must be a Csr, got Tensor"):
+            ranking.ranking(items, torch.ones(2, 4, device=gpu), ["ndcg@5"])

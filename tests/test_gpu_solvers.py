@@ -150,6 +150,14 @@ class TestGram:
             solvers.gram(x, dtype=torch.float16)
         with pytest.raises(TypeError, match=r"x\.values must be a contiguous torch\.float32"):
             solvers.gram(x.with_values(x.values.double()))
+        with pytest.raises(TypeError, match="x must be a Csr, got Tensor"):
+            solvers.gram(x.dense())
+        with pytest.raises(ValueError, match=r"out must have shape \(3, 3\), got \(4, 3\)"):
+            solvers.gram(x, out=torch.empty(4, 3, device=gpu))
+        with pytest.raises(TypeError, match=r"out must be a contiguous torch\.float64 tensor"):
+            solvers.gram(x, dtype=torch.float64, out=torch.empty(3, 3, device=gpu))
+        with pytest.raises(ValueError, match=r"out must be on .*, got meta"):
+            solvers.gram(x, out=torch.empty(3, 3, device="meta"))
 
 
 class TestMirror:
@@ -170,7 +178,7 @@ class TestMirror:
 
 class TestSpdInverse:
     @pytest.mark.parametrize("n", [0, 1, 2, 65, 130])
-    @pytest.mark.parametrize("block", [7, 64, 1000])
+    @pytest.mark.parametrize("block", [7, 64, 1000, 0])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 3e-6), (np.float64, 1e-13)])
     def test_equals_the_general_inverse(self, gpu, n, block, dtype, tolerance):
         factor = np.random.default_rng(n).standard_normal((2 * n, n))
@@ -219,8 +227,8 @@ class TestSpdInverse:
             solvers.spd_inverse(torch.eye(3, dtype=torch.int64, device=gpu))
         with pytest.raises(ValueError, match=r"a must be square, got shape \(2, 3\)"):
             solvers.spd_inverse(torch.zeros(2, 3, device=gpu))
-        with pytest.raises(ValueError, match="block must be at least 1, got 0"):
-            solvers.spd_inverse(torch.eye(3, device=gpu), block=0)
+        with pytest.raises(ValueError, match="block must be at least 0, got -1"):
+            solvers.spd_inverse(torch.eye(3, device=gpu), block=-1)
 
     def test_products_are_not_rounded_to_tf32(self, gpu, monkeypatch):
         matmul = torch.backends.cuda.matmul
@@ -452,11 +460,18 @@ class TestModels:
         difference = abs(models[0].weights - models[1].weights)
         assert difference.max() < 1e-6
 
-    def test_coordinate_descent_runs_on_the_processor(self, device, draw, monkeypatch):
-        monkeypatch.setattr(closed_form, "_gram_on", None)
-        model = ADMM_Slim(1.0, 4.0)
-        model.train(draw(60, 20, 0.3), verbose=0, device=device)
-        assert model.residual <= 1e-6
+    @pytest.mark.parametrize("solver", ["auto", "cd"])
+    def test_coordinate_descent_is_refused(self, device, draw, solver):
+        x, model = draw(60, 20, 0.3), ADMM_Slim(1.0, 4.0)
+        message = (
+            f"coordinate descent runs on the CPU, got device={device!r} with solver={solver!r}"
+        )
+        with pytest.raises(ValueError, match=re.escape(f"{message}; pass solver='admm'")):
+            model.train(x, solver=solver, device=device)
+        assert model.weights is None
+        closed = ADMM_Slim(1.0, 4.0, nn_constr=False, l1_penalty=False)
+        closed.train(x, solver=solver, device=device)
+        assert closed.residual == 0
 
     @pytest.mark.parametrize(
         ("x", "lam"),
@@ -509,6 +524,12 @@ class TestModels:
         with pytest.raises(ValueError, match=re.escape(message)):
             model.train(draw(9, 5, 0.5), device=device)
         assert model.weights is None
+
+    @pytest.mark.parametrize("solver", ["auto", "cd", "admm"])
+    def test_every_solver_runs_on_the_cpu(self, draw, solver):
+        x, model = draw(60, 20, 0.3), ADMM_Slim(1.0, 4.0, "auto")
+        model.train(x, 500, verbose=0, solver=solver, device="cpu")
+        assert model.residual <= 1e-4
 
     def test_the_processor_by_its_name(self, draw, monkeypatch):
         monkeypatch.setattr(native, "module", None)

@@ -125,7 +125,7 @@ def test_without_memory_for_packed_weights_plain_ones_serve(x, tmp_path, monkeyp
     monkeypatch.setattr("pyrec.models.linear.require_memory", refuse)
     score(model, users, tmp_path / "refused", k=20, verbose=0)
     assert read(tmp_path / "refused") == read(tmp_path / "plain")
-    with pytest.raises(MemoryError, match="the packed weights need"):
+    with pytest.raises(MemoryError, match="the model needs its packed weights"):
         score(model, users, tmp_path / "bf16", k=20, precision="bf16", verbose=0)
 
 

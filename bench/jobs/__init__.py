@@ -9,7 +9,9 @@ from jobs import (
     evaluation,
     examples,
     gpu,
+    gpu_batches,
     gpu_ease,
+    gpu_kernels,
     layers,
     likelihood,
     sampling,
@@ -33,7 +35,9 @@ JOBS: list[Job] = [
         evaluation,
         layers,
         gpu,
+        gpu_batches,
         gpu_ease,
+        gpu_kernels,
     )
     for job in module.JOBS
 ]

@@ -6,6 +6,7 @@ given and keeps.
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -23,8 +24,6 @@ from pyrec.kernels.tensors import Csr
 DEVICE = "cuda"
 K, USERS = 100, 4096
 ITEMS = SHAPES["batches"][1]
-# Short runs are queued behind each other: else it is their start by the processor that is timed.
-TOGETHER_SECONDS, MOST_TOGETHER = 0.002, 100
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,32 @@ class OnDevice:
     """A run that ends when the device has done its work, and that knows the device's memory."""
 
     def __init__(self, run):
-        self._run, self._together = run, 1
+        self._run = run
 
     def timed(self):
         import torch
 
         torch.cuda.synchronize()
         begin = time.perf_counter()
-        for _ in range(self._together):
-            answer = self._run()
+        answer = self._run()
         torch.cuda.synchronize()
-        seconds = (time.perf_counter() - begin) / self._together
-        self._together = max(1, min(MOST_TOGETHER, round(TOGETHER_SECONDS / seconds)))
-        return seconds, answer
+        return time.perf_counter() - begin, answer
+
+    def sample(self, repeats):
+        """Queued behind each other: else it is the start of short runs by the processor that is timed."""
+        import torch
+
+        torch.cuda.synchronize()
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            self._run()
+        torch.cuda.synchronize()
+        return (time.perf_counter() - begin) / repeats
 
     def first(self):
         import torch
 
+        gc.collect()
         torch.cuda.empty_cache()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -90,9 +98,18 @@ def moved(x):
 
 def here(answer):
     """To where the checks are."""
+    import torch
+
     if isinstance(answer, tuple):
         return tuple(here(each) for each in answer)
-    return answer.cpu() if hasattr(answer, "cpu") else answer
+    return answer.to("cpu") if isinstance(answer, torch.Tensor | Csr) else answer
+
+
+def kernel_job(name, inputs, pyrec, rival, other, check, why, **amounts):
+    """A kernel alone beside one rival; its floor as in `Floor`."""
+    ways = {"pyrec": pyrec, rival: other}
+    floor = Floor(why, gpu=True, **amounts)
+    return GpuJob(f"GPU: {name}", inputs, ways, check, floor, kernel=True)
 
 
 def logits_and_users():

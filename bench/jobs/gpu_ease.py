@@ -137,6 +137,8 @@ JOBS = [
             "torch, dense": on_device(gram_in_torch),
         },
         check_gram,
+        # How many pairs of interactions are added up depends on the data.
+        Floor("one write", written=4 * SHAPES["1M"][1] ** 2, gpu=True),
     ),
     ease("1M"),
     ease("20M", goal=2.0, full=True),

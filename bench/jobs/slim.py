@@ -32,15 +32,28 @@ def inverse(g, rho):
 
 def pyrec(p, count):
     packed = PackedInverse(p)
-    solved = admm(packed, lambda1=LAMBDA1, rho=RHO, num_iter=count, tol=0, relaxation=1)
-    return sp.vstack([s.weights for s in sorted(solved, key=lambda s: s.columns[0])])
+    return in_order(admm(packed, lambda1=LAMBDA1, rho=RHO, num_iter=count, tol=0, relaxation=1))
+
+
+def in_order(solved):
+    """All columns; one that has converged, as that of an item nobody has, made room for another."""
+    solved = sorted(solved, key=lambda s: s.columns[0])
+    columns = np.concatenate([s.columns for s in solved])
+    weights = sp.vstack([s.weights for s in solved], format="csr")
+    return weights if (np.diff(columns) > 0).all() else weights[np.argsort(columns)]
 
 
 def torch_in_place(p, count):
+    import torch
+
+    return sp.csr_array(torch_iterations(torch.from_numpy(p), count).numpy().T)
+
+
+def torch_iterations(inverse_, count):
     """A careful user's: four matrices, no temporaries."""
     import torch
 
-    inverse_, diagonal = torch.from_numpy(p), torch.from_numpy(p).diagonal()
+    diagonal = inverse_.diagonal()
     w, d, b = (torch.zeros_like(inverse_) for _ in range(3))
     for _ in range(count):
         torch.addmm(inverse_, inverse_, d, beta=-(LAMBDA2 + RHO), alpha=RHO, out=b)
@@ -50,7 +63,7 @@ def torch_in_place(p, count):
         torch.sub(d, b, out=d)  # w was 2c - d before: w + b - c = c - (d - b)
         w.sub_(torch.clamp(w - b - LAMBDA1 / RHO, min=0))
         torch.clamp(w - LAMBDA1 / RHO, min=0, out=d).mul_(2).sub_(w)
-    return sp.csr_array(torch.clamp(w - LAMBDA1 / RHO, min=0).numpy().T)
+    return torch.clamp(w - LAMBDA1 / RHO, min=0)
 
 
 def numpy_as_recbole(p, count):

@@ -1,4 +1,4 @@
-"""A training step of Mult-VAE [20,108 - 600 - 200 - 600 - 20,108], batch 500; recommending with it; SVAE."""
+"""A training step of Mult-VAE [20,108 - 600 - 200 - 600 - 20,108], batch 500, and recommending with it."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def check_recommended(inputs, items, way):
 
 
 def validation_users():
-    """A quarter as many as an epoch of 10,000 trains on: more than any usual split validates with."""
+    """2,500 histories, a fifth of each held out."""
     held_out = simulated(BATCHES)[-2500:]
     te = held_out.copy()
     te.data = (np.random.default_rng(0).random(te.nnz) < 0.2).astype(np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
-from recbole.model.general_recommender import ADMMSLIM, EASE, MultiVAE
+from recbole.model.general_recommender import EASE, MultiVAE
 from worker import Way, serve
 
 
@@ -53,14 +53,6 @@ def ease(x: sp.csr_matrix, lam: float) -> Way:
     return lambda: EASE(config, data).item_similarity, np.asarray
 
 
-def admm(x: sp.csr_matrix, lambda1: float, lambda2: float, rho: float, iterations: int) -> Way:
-    """The whole of its constructor: Gram matrix, inverse, and so many iterations."""
-    penalties = {"lambda1": lambda1, "lambda2": lambda2, "alpha": 0.0, "rho": rho}
-    config = Config(**penalties, k=iterations, positive_only=True, center_columns=False)
-    data = Dataset(x)
-    return lambda: ADMMSLIM(config, data).item_similarity, np.asarray
-
-
 def multvae(batches: list[sp.csr_matrix], hidden: int, latent: int) -> Way:
     """An update a run, on the next batch.
 
@@ -93,4 +85,4 @@ def multvae(batches: list[sp.csr_matrix], hidden: int, latent: int) -> Way:
 
 
 if __name__ == "__main__":
-    serve({job.__name__: job for job in (ease, admm, multvae)})
+    serve({job.__name__: job for job in (ease, multvae)})

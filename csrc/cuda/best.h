@@ -22,8 +22,8 @@ constexpr float kLargest = std::numeric_limits<float>::max();
 // no room left is the bar brought down to what has come since, and what is then beyond it dropped.
 //
 // How: of disjoint sets of keys that are k or more, the k-th of the sets' best keys is no better than the
-// k-th of all. With twice as many sets as k, little more than k keys get over such a bar, and it costs a
-// fraction of sorting. Only where the keys outwit it are they sorted.
+// k-th of all. With twice as many sets as k, little more than k keys get over such a bar, and
+// finding it compares each key with a few others only, so that sorting can be left to keys that outwit it.
 //
 // All threads of the block call its functions together.
 template <int kThreads, int kSets> class Best {
@@ -146,7 +146,7 @@ template <int kThreads, int kSets> class Best {
         return left >= k && keys[k - 1] < bar ? keys[k - 1] : bar;
     }
 
-    // For up to kThreads keys, which differ: half the work of the other.
+    // For up to kThreads keys, which differ: with fewer barriers than the other's rounds have.
     static __device__ void count_sort(std::uint64_t* keys, int n) {
         const int i = threadIdx.x;
         const std::uint64_t key = i < n ? keys[i] : kNoKey;

@@ -16,7 +16,7 @@ template <class S, class T>
 void multinomial_backward(const Queue& queue, Matrix<const S> logits, const Targets<T>& x,
                           const ItemMask& mask, Vector<const T> lse, Vector<const T> scale, Matrix<S> grad);
 
-// Reads the logits twice; of a row that was just read, most is still in the second-level cache.
+// Reads the logits twice, a row right after its first time, when the second-level cache may still have it.
 template <class S, class T> void multinomial_in_place(const Queue& queue, Matrix<S> logits,
                                                       const Targets<T>& x, const ItemMask& mask, T scale,
                                                       Vector<T> loss);

@@ -64,7 +64,6 @@ inline int __syncthreads_or(int predicate) {
     return any;
 }
 inline void __syncwarp(unsigned = 0xffffffffu) { pyrec::on_cpu::wait_for_warp(); }
-inline void __threadfence() {}
 
 template <class T> T __shfl_sync(unsigned, T value, int from) {
     return pyrec::on_cpu::shuffled(value, static_cast<unsigned>(from));
@@ -76,21 +75,14 @@ template <class T> T __shfl_up_sync(unsigned, T value, unsigned by) {
     const unsigned lane = pyrec::on_cpu::lane();
     return pyrec::on_cpu::shuffled(value, lane >= by ? lane - by : lane);
 }
-template <class T> T __shfl_down_sync(unsigned, T value, unsigned by) {
-    const unsigned lane = pyrec::on_cpu::lane();
-    return pyrec::on_cpu::shuffled(value, lane + by < 32 ? lane + by : lane);
-}
 inline unsigned __ballot_sync(unsigned, int predicate) {
     unsigned bits = (predicate != 0 ? 1u : 0u) << pyrec::on_cpu::lane();
     for (int lanes = 16; lanes > 0; lanes /= 2) bits |= __shfl_xor_sync(0xffffffffu, bits, lanes);
     return bits;
 }
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, !predicate) == 0; }
 
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
-inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 
@@ -110,15 +102,5 @@ template <class T> T atomicOr(T* address, T value) {
 template <class T> T atomicAnd(T* address, T value) {
     const T before = *address;
     *address = before & value;
-    return before;
-}
-template <class T> T atomicMin(T* address, T value) {
-    const T before = *address;
-    if (value < before) *address = value;
-    return before;
-}
-template <class T> T atomicMax(T* address, T value) {
-    const T before = *address;
-    if (before < value) *address = value;
     return before;
 }

@@ -1,4 +1,3 @@
-#include "core/permutation.h"
 #include "cuda/sampler.h"
 #include "cuda/search.h"
 
@@ -6,24 +5,15 @@ namespace pyrec::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-// Floats that a block clears, then writes its entries over: what all running blocks clear meanwhile stays
-// in the second-level cache, so that memory is written once.
+// Floats that a block clears, then writes its entries over: few enough that what all running blocks clear
+// meanwhile can stay in the second-level cache, and memory be written once.
 constexpr std::int64_t kSpan = 8192;
 constexpr int kFewest = 8;  // threads for a row of a span
-
-__device__ __forceinline__ std::int64_t thread_number() {
-    return std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-}
-
-__global__ void permute(Permutation order, std::int64_t first, Vector<std::int64_t> out) {
-    const std::int64_t i = thread_number();
-    if (i < out.size) out[i] = order(first + i);
-}
 
 // A thread an entry, however long the rows are.
 __global__ void take_entries(Csr x, Vector<const std::int64_t> numbers, Vector<const std::int64_t> indptr,
                              Vector<std::int32_t> items, Vector<float> values) {
-    const std::int64_t q = thread_number();
+    const std::int64_t q = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
     if (q >= items.size) return;
     const std::int64_t b = row_of(indptr.data, numbers.size, q);
     const std::int64_t from = x.indptr[numbers[b]] + (q - indptr[b]);
@@ -67,12 +57,6 @@ __global__ void take_spans(Csr x, const std::int64_t* numbers, Matrix<float> out
 }
 
 }  // namespace
-
-void permuted(const Queue& queue, std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
-              Vector<std::int64_t> out) {
-    launch("permuted", permute, blocks_for(out.size, kThreads), kThreads, 0, queue,
-           Permutation(n, seed, epoch), first, out);
-}
 
 void take_rows(const Queue& queue, const Csr& x, Vector<const std::int64_t> numbers,
                Vector<const std::int64_t> indptr, Vector<std::int32_t> items, Vector<float> values) {

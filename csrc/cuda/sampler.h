@@ -4,9 +4,7 @@
 
 namespace pyrec::cuda {
 
-// As in core/permutation.h and core/sampler.h.
-void permuted(const Queue& queue, std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
-              Vector<std::int64_t> out);
+// As in core/sampler.h.
 void take_rows(const Queue& queue, const Csr& x, Vector<const std::int64_t> numbers,
                Vector<const std::int64_t> indptr, Vector<std::int32_t> items, Vector<float> values);
 

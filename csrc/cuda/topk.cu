@@ -152,8 +152,8 @@ __device__ __forceinline__ void consider(BestKeys<kSets>& best, Line& line, cons
         best.lower_bar(keys);
     }
     const float least = best.least_score(first);
-    // Signs of differences: half the work of comparisons whose results become bits. NaN may pass: it gets no
-    // key.
+    // Signs of differences, meant to take fewer operations than comparisons whose results become bits. NaN
+    // may pass: it gets no key.
     unsigned bits = 0;
     PYREC_UNROLL for (int i = kValues - 1; i >= 0; --i) {
         bits = bits << 1 | sign_of(values[i / 4][i % 4] - least);

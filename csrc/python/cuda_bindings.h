@@ -4,7 +4,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <string>
 #include <tuple>
+#include <type_traits>
 
 #include "core/view.h"
 #include "cuda/device.h"
@@ -23,7 +25,7 @@ using QueueAt = std::tuple<int, Address>;                                       
 
 void bind_networks(py::module_& m);  // likelihood, sparse layers
 void bind_rankings(py::module_& m);  // top-k, scores of sparse weights, ranking
-void bind_samplers(py::module_& m);  // permutations, rows, conditions, negatives, windows
+void bind_samplers(py::module_& m);  // rows, conditions, negatives, windows
 void bind_solvers(py::module_& m);   // gram, ADMM
 
 template <class T> T* at(Address address) { return reinterpret_cast<T*>(address); }
@@ -42,6 +44,15 @@ template <class T = float> BasicCsr<T> csr(const CsrAt& x) {
 inline ItemLists item_lists(const ListsAt& l) {
     return {std::get<0>(l), at<const std::int64_t>(std::get<1>(l)), at<const std::int32_t>(std::get<2>(l)),
             std::get<3>(l)};
+}
+
+// Binds a function for arrays of S, which its name says: an address has no type. It runs without the GIL.
+template <class S, class Function, class... Names>
+void def(py::module_& m, const char* name, Function function, const Names&... names) {
+    const char* const type = std::is_same_v<S, float>    ? "_float32"
+                             : std::is_same_v<S, double> ? "_float64"
+                                                         : "_bfloat16";
+    m.def((std::string(name) + type).c_str(), function, names..., py::call_guard<py::gil_scoped_release>());
 }
 
 inline Queue queue(const QueueAt& q) {

@@ -22,11 +22,6 @@ Examples examples(const ExamplesAt& e) {
             std::get<6>(e)};
 }
 
-void bind_permuted(std::int64_t n, std::uint64_t seed, std::uint64_t epoch, std::int64_t first,
-                   const VectorAt& out, const QueueAt& q) {
-    permuted(queue(q), n, seed, epoch, first, vector<std::int64_t>(out));
-}
-
 void bind_take_rows(const CsrAt& x, const VectorAt& numbers, const VectorAt& indptr, const VectorAt& indices,
                     const VectorAt& values, const QueueAt& q) {
     take_rows(queue(q), csr(x), vector<const std::int64_t>(numbers), vector<const std::int64_t>(indptr),
@@ -88,7 +83,6 @@ void bind_take_windows(const VectorAt& offsets, const VectorAt& items, const Vec
 
 void bind_samplers(py::module_& m) {
     using NoGil = py::call_guard<py::gil_scoped_release>;
-    m.def("permuted", &bind_permuted, "n"_a, "seed"_a, "epoch"_a, "first"_a, "out"_a, "queue"_a, NoGil());
     m.def("take_rows", &bind_take_rows, "x"_a, "numbers"_a, "indptr"_a, "indices"_a, "values"_a, "queue"_a,
           NoGil());
     m.def("take_rows_dense", &bind_take_rows_dense, "x"_a, "numbers"_a, "out"_a, "queue"_a, NoGil());

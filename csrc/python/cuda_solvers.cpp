@@ -1,5 +1,3 @@
-#include <string>
-
 #include "cuda/admm.h"
 #include "cuda/gram.h"
 #include "python/cuda_bindings.h"
@@ -16,13 +14,9 @@ template <class T> AdmmSettings<T> settings(const SettingsAt& s) {
     return {static_cast<T>(rho), static_cast<T>(lambda1 / rho), static_cast<T>(relaxation), nonnegative};
 }
 
-// An address has no type: the names have.
-template <class T> void bind(py::module_& m, const std::string& type) {
-    const auto def = [&](const char* name, auto function, auto... names) {
-        m.def((name + type).c_str(), function, names..., py::call_guard<py::gil_scoped_release>());
-    };
-    def(
-        "gram",
+template <class T> void bind(py::module_& m) {
+    def<T>(
+        m, "gram",
         [](const CsrAt& x, const OccurrencesAt& where, bool ones, const MatrixAt& out, const QueueAt& q) {
             const auto [begin, entries, row_ends] = where;
             using Entry = const std::int64_t;
@@ -30,19 +24,19 @@ template <class T> void bind(py::module_& m, const std::string& type) {
             gram(queue(q), csr(x), lists, ones, matrix<T>(out));
         },
         "x"_a, "where"_a, "ones"_a, "out"_a, "queue"_a);
-    def(
-        "mirror_upper", [](const MatrixAt& a, const QueueAt& q) { mirror_upper(queue(q), matrix<T>(a)); },
+    def<T>(
+        m, "mirror_upper", [](const MatrixAt& a, const QueueAt& q) { mirror_upper(queue(q), matrix<T>(a)); },
         "a"_a, "queue"_a);
-    def(
-        "admm_aim",
+    def<T>(
+        m, "admm_aim",
         [](const MatrixAt& p, const VectorAt& columns, const SettingsAt& s, const MatrixAt& w,
            const MatrixAt& d, const QueueAt& q) {
             admm_aim(queue(q), matrix<const T>(p), vector<const std::int32_t>(columns), settings<T>(s),
                      matrix<const T>(w), matrix<T>(d));
         },
         "p"_a, "columns"_a, "settings"_a, "w"_a, "d"_a, "queue"_a);
-    def(
-        "admm_advance",
+    def<T>(
+        m, "admm_advance",
         [](const VectorAt& columns, const SettingsAt& s, const MatrixAt& product, const MatrixAt& w,
            const VectorAt& residuals, const QueueAt& q) {
             admm_advance(queue(q), vector<const std::int32_t>(columns), settings<T>(s),
@@ -54,8 +48,8 @@ template <class T> void bind(py::module_& m, const std::string& type) {
 }  // namespace
 
 void bind_solvers(py::module_& m) {
-    bind<float>(m, "_float32");
-    bind<double>(m, "_float64");
+    bind<float>(m);
+    bind<double>(m);
 }
 
 }  // namespace pyrec::cuda

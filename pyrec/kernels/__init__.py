@@ -1,7 +1,8 @@
 """The native kernels: the only module that knows the compiled code.
 
 Everything here takes and returns arrays, but for the two likelihoods; `pyrec.kernels.tensors` is the
-face for torch.
+face for torch. What a GPU does too (top-k, ranking, scores, the Gram matrix, the inverse, EASE's
+weights) takes and returns tensors of one where its first argument is there.
 """
 
 from __future__ import annotations

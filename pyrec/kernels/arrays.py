@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pyrec import _core
 from pyrec.data.csr import as_csr
+from pyrec.kernels.devices import by_device
 from pyrec.kernels.threads import blas_threads
 from pyrec.kernels.threads import n_threads as resolve_threads
 
@@ -29,6 +30,7 @@ _WHOLE_INVERSE_ROW_BYTES = 26_000 * 4
 INVERSE_BLOCK = 768
 
 
+@by_device("solvers")
 def gram(
     x: sp.sparray | sp.spmatrix,
     *,
@@ -37,7 +39,7 @@ def gram(
     out: NDArray[Any] | None = None,
     n_threads: int | None = None,
 ) -> NDArray[Any]:
-    """Return XᵀX as a dense symmetric matrix.
+    """Return XᵀX as a dense symmetric matrix; of a float32 `Csr` on a GPU as a tensor there.
 
     Parameters
     ----------
@@ -68,10 +70,11 @@ def gram(
     return out
 
 
+@by_device("solvers")
 def spd_inverse(
     a: NDArray[Any], *, mirror: bool = True, block: int | None = None, n_threads: int | None = None
 ) -> NDArray[Any]:
-    """Invert a symmetric positive-definite matrix in place.
+    """Invert a symmetric positive-definite matrix in place, a tensor of a GPU there.
 
     Parameters
     ----------
@@ -81,7 +84,8 @@ def spd_inverse(
         False leaves what was below the diagonal: enough for `ease_weights`.
     block : int, optional
         Rows inverted at a time. By default the whole matrix by LAPACK up to 26,000 rows (float64:
-        13,000), blocks of 768 beyond, where OpenBLAS crashes. 0 means the whole matrix.
+        13,000), blocks of 768 beyond, where OpenBLAS crashes; on a GPU blocks of 1,024. 0 means the
+        whole matrix.
 
     Returns
     -------
@@ -124,8 +128,9 @@ def spd_inverse(
     return a
 
 
+@by_device("solvers")
 def ease_weights(p: NDArray[np.float32], *, n_threads: int | None = None) -> NDArray[np.float32]:
-    """Turn P = (XᵀX + λI)⁻¹ into the weights of EASE, in place.
+    """Turn P = (XᵀX + λI)⁻¹ into the weights of EASE, in place, a tensor of a GPU there.
 
     B_ij = -P_ij / P_jj for i ≠ j, and B_jj = 0 (Steck 2019, equation 8).
 
@@ -140,6 +145,7 @@ def ease_weights(p: NDArray[np.float32], *, n_threads: int | None = None) -> NDA
     return p
 
 
+@by_device("products")
 def scores_dense_weights(
     x: sp.sparray | sp.spmatrix,
     weights: NDArray[np.float32],
@@ -149,7 +155,7 @@ def scores_dense_weights(
 ) -> NDArray[np.float32]:
     """Return the (n, m) scores ``offset + x @ weights``, the very ones that `topk_dense_weights` ranks.
 
-    Parameters are those of `topk_dense_weights`. The result is n x m: keep n small.
+    Parameters are those of `topk_dense_weights`, also on a GPU. The result is n x m: keep n small.
     """
     c, w, o = dense_weights(x, weights, offset)
     out = np.empty(c.shape, np.float32)
@@ -157,6 +163,7 @@ def scores_dense_weights(
     return out
 
 
+@by_device("products")
 def scores_sparse_weights(
     x: sp.sparray | sp.spmatrix,
     weights: sp.sparray | sp.spmatrix,
@@ -166,7 +173,8 @@ def scores_sparse_weights(
 ) -> NDArray[np.float32]:
     """Return the (n, m) scores ``offset + x @ weights``, the very ones that `topk_sparse_weights` ranks.
 
-    Parameters are those of `topk_sparse_weights`. The result is n x m and dense: keep n small.
+    Parameters are those of `topk_sparse_weights`, also on a GPU. The result is n x m and dense: keep
+    n small.
     """
     c, w, o = sparse_weights(x, weights, offset)
     out = np.empty(c.shape, np.float32)

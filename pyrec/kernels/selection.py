@@ -17,6 +17,7 @@ from pyrec import _core
 from pyrec.arguments import whole
 from pyrec.data.csr import as_csr, is_sparse
 from pyrec.kernels.arrays import dense_weights, describe, parts, sparse_weights
+from pyrec.kernels.devices import by_device
 from pyrec.kernels.packed import PackedWeights
 from pyrec.kernels.threads import n_threads as resolve_threads
 
@@ -48,6 +49,7 @@ class Recommendations(NamedTuple):
     scores: NDArray[np.float32]
 
 
+@by_device("selection")
 def topk(
     scores: ArrayLike,
     k: int,
@@ -62,7 +64,8 @@ def topk(
     Parameters
     ----------
     scores : (n, m) array
-        Converted to float32. A NaN never wins; -inf means excluded.
+        Converted to float32. A NaN never wins; -inf means excluded. With a tensor of a GPU the lists
+        are `Csr` or 1-D tensors there, and so is the result.
     k : int
         At least 0; may exceed m.
     seen, deny : (n, m) sparse matrix or 1-D array of item numbers, optional
@@ -84,6 +87,7 @@ def topk(
     return result
 
 
+@by_device("selection")
 def topk_dense_weights(
     x: sp.sparray | sp.spmatrix,
     weights: NDArray[np.float32] | PackedWeights,
@@ -103,7 +107,7 @@ def topk_dense_weights(
     Parameters
     ----------
     x : (n, m) CSR
-        Histories.
+        Histories. With a `Csr` on a GPU all else are tensors there, not packed, and so is the result.
     weights : (m, m) float32 array, or PackedWeights
         Item-item weights; row i is what item i adds to every item's score. Packed by `pack_weights`
         they give the same result (in float32) in less than half the time, for many histories.
@@ -128,6 +132,7 @@ def topk_dense_weights(
     return result
 
 
+@by_device("selection")
 def topk_sparse_weights(
     x: sp.sparray | sp.spmatrix,
     weights: sp.sparray | sp.spmatrix,
@@ -146,7 +151,7 @@ def topk_sparse_weights(
     Parameters
     ----------
     x : (n, m) CSR
-        Histories.
+        Histories. With a `Csr` on a GPU all else, the weights a `Csr` too, are there, and so is the result.
     weights : (m, m) CSR
         Item-item weights; row i is what item i adds to other items' scores.
     k, seen, offset, allow, deny, n_threads
@@ -163,6 +168,7 @@ def topk_sparse_weights(
     return result
 
 
+@by_device("selection")
 def topk_factors(
     h: ArrayLike,
     items: ArrayLike,
@@ -179,7 +185,8 @@ def topk_factors(
     Parameters
     ----------
     h : (n, r) array
-        Factors of the users; converted to float32, as all the factors.
+        Factors of the users; converted to float32, as all the factors. With a tensor of a GPU all else
+        are tensors there, and so is the result.
     items : (m, r) array
         Factors of the items.
     bias : (m,) array, optional
@@ -213,6 +220,7 @@ def parse_metric(name: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
+@by_device("ranking")
 def ranking(
     items: ArrayLike,
     relevant: sp.sparray | sp.spmatrix,
@@ -236,6 +244,7 @@ def ranking(
     ----------
     items : (n, d) integer array
         Distinct item numbers, best first; -1 pads. A metric whose k exceeds d uses the d there are.
+        With a tensor of a GPU `relevant` is a `Csr` there, and the metrics are tensors there.
     relevant : (n, m) sparse matrix
         Its non-zero pattern tells the relevant items.
     metrics : sequence of str

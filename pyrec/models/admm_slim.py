@@ -147,14 +147,14 @@ class ADMM_Slim(LinearModel):
         dtype : float32 or float64
             Of XᵀX or its inverse, and of the arithmetic. The weights are float32.
         device : torch.device or str, optional
-            A CUDA device for the solver "admm" and for the closed form; by default the processor, on
-            which coordinate descent runs always. The weights come back as they do from there.
+            A CUDA device, for ``solver="admm"`` and for the closed form; by default the CPU, on which
+            alone coordinate descent runs. The weights come back as they do from there.
 
         Raises
         ------
         ValueError, TypeError
-            An option that is none of these, or a `device` that is not there; raised before anything is
-            computed.
+            An option that is none of these, a `device` that is not there, or a GPU for coordinate
+            descent; raised before anything is computed.
         MemoryError
             When the matrices do not fit: raised before anything large is allocated, and later only
             where B turns out less sparse than there is memory for.
@@ -165,15 +165,19 @@ class ADMM_Slim(LinearModel):
         -----
         Memory: one n_items x n_items matrix of `dtype` (XᵀX, or its inverse in the same place), 3 x 512
         rows of it for the columns under way, 8 bytes an interaction; and B: 8 bytes a weight that is not
-        0, twice that when the matrix has been freed and B is put together. A `device` holds the matrix,
-        and 3 x 2,048 rows.
+        0, twice that when the matrix has been freed and B is put together. A GPU holds the matrix, and
+        3 x 2,048 rows.
         """
         slim.check_options(num_iter, solver, tol, relaxation, dtype)
-        place = cuda_device(device)
+        place, problem = cuda_device(device), self._problem
+        if place is not None and solver != "admm" and not problem.is_closed:
+            raise ValueError(
+                f"device: coordinate descent runs on the CPU, got device={device!r} with "
+                f"solver={solver!r}; pass solver='admm'"
+            )
         x = as_rows(train_data, name="train_data")
         self._packed = None
         means = closed_form.item_means(x) if self.item_bias else None
-        problem = self._problem
         if problem.is_closed:
             self._take(train_data, x, means, slim.closed(x, means, problem, dtype, place))
             return

@@ -18,6 +18,7 @@ from pyrec.files import StrPath
 from pyrec.kernels.gpu import native, selection
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import SparseLinear
+from pyrec.models import on_device
 from pyrec.models.base import Recommendations, RecSysModel, as_rows
 from pyrec.models.network_model import as_array
 from pyrec.models.torch_trainer import TorchNNTrainer
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     import scipy.sparse as sp
 
 __all__ = ["AETrainer"]
-
-# Histories encoded at a time where their scores are never written; on a device, where the next ones are
-# sent meanwhile.
-_ROWS, _ROWS_THERE = 8192, 2048
 
 
 class AETrainer(TorchNNTrainer):
@@ -309,14 +306,13 @@ class AETrainer(TorchNNTrainer):
         return kernels.topk_factors(h, weight, k, seen, bias=bias, allow=allow, deny=deny)
 
     def _place(self) -> torch.device | None:
-        # Lists follow a `predict` of somebody's own, as on the processor.
+        # Lists follow a `predict` of somebody's own, as on the CPU.
         is_known = hasattr(self.network, "factored") or type(self).predict is AETrainer.predict
         return self.device if native.is_device(self.device) and is_known else None
 
     def _topk_there(self, x: Any, k: int, seen: Any, allow: Any, deny: Any) -> Any:
-        is_dense = isinstance(x, Csr) and not self._takes_csr()
         with self._evaluating():
-            made = self._outputs_of(self._on_device(x.dense()) if is_dense else x)[0]
+            made = self._outputs_of(on_device.as_taken(x, self._takes_csr()))[0]
         lists = {"seen": seen, "allow": allow, "deny": deny}
         if isinstance(made, Tensor):
             return selection.topk(made, k, **lists)
@@ -325,7 +321,7 @@ class AETrainer(TorchNNTrainer):
     def _block_rows(self) -> int:
         if not hasattr(self.network, "factored"):
             return super()._block_rows()
-        return _ROWS if self._place() is None else _ROWS_THERE
+        return on_device.encoded_rows(self._place())
 
     def histories(self, x: Any, name: str = "x") -> Any:
         # A network knows its items before it is trained.

@@ -150,9 +150,9 @@ class RecSysModel:
         )
 
     def to(self, device: torch.device | str) -> None:
-        """Recommend on a device from now on, or on the processor again.
+        """Recommend on a GPU from now on, or on the CPU again.
 
-        A model with neither weights nor networks stays on the processor.
+        A model with neither weights nor networks stays on the CPU.
 
         Raises
         ------
@@ -235,13 +235,13 @@ class RecSysModel:
         return 0
 
     def _place(self) -> torch.device | None:
-        """The device on which `_topk_there` makes lists; None: `_topk` makes them of arrays."""
+        """The GPU on which `_topk_there` makes lists; None: `_topk` makes them of arrays."""
         return None
 
     def _topk_there(
         self, x: Any, k: int, seen: Any, allow: Any, deny: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Items and scores as `_topk`, where all are on the device: histories are `Csr` or `Sequences`."""
+        """Items and scores as `_topk`, where all are on the GPU: histories are `Csr` or `Sequences`."""
         raise NotImplementedError
 
     def _asked(self, histories: Any, remove_seen: bool, allow: Any, deny: Any) -> Iterator[Asked]:

@@ -57,7 +57,7 @@ def weights(
     owner, penalty : str
         What errors call the model, and its λ.
     device : torch.device, optional
-        Where G is made and inverted; by default, and where users are few against items, the processor.
+        Where G is made and inverted; by default, and where users are few against items, on the CPU.
 
     Raises
     ------

@@ -75,7 +75,7 @@ class CMultiVAE(MultiVAE):
     Item Recommendation. arXiv:2004.11141.
     """
 
-    _there: tuple[ItemConditions, Csr] | None = None
+    _satisfied: tuple[ItemConditions, Csr] | None = None
 
     def __init__(
         self,
@@ -349,10 +349,10 @@ class CMultiVAE(MultiVAE):
 
     def _satisfied_there(self) -> Csr:
         """Which items have each condition, kept on the device of the network."""
-        known, kept = self._require_conditions(), self._there
+        known, kept = self._require_conditions(), self._satisfied
         if kept is None or kept[0] is not known or kept[1].device != self.device:
             kept = known, conditioned_batches.satisfied_by(known, self.device)
-            self._there = kept
+            self._satisfied = kept
         return kept[1]
 
     def _under(self, rows: sp.csr_array, condition: Any) -> sp.csr_array:

@@ -1,4 +1,4 @@
-"""Training batches of histories with conditions behind them, where they lie on a device."""
+"""Training batches of histories with conditions behind them, where they lie on a GPU."""
 
 from __future__ import annotations
 

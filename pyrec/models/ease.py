@@ -61,7 +61,7 @@ class EASE(LinearModel):
         train_data : (n_users, n_items) CSR, Interactions, dense array or tensor, or sampler
             Kept by reference for `predict` and `model`.
         device : torch.device or str, optional
-            A CUDA device that computes; the weights come back as an array. By default the processor.
+            A CUDA device that computes; the weights come back as an array. By default the CPU.
 
         Raises
         ------
@@ -76,8 +76,8 @@ class EASE(LinearModel):
         -----
         n_items³ operations. Memory: the n_items x n_items float32 matrix, inverted in place, and 8
         bytes an interaction. Where users are few against items, an n_users x n_users inverse gives
-        the same weights for less work, on the processor always. A `device` holds the matrix while it is
-        inverted; the two differ in the last bits of their products.
+        the same weights for less work, on the CPU always. A GPU holds the matrix while it is inverted;
+        its weights differ in the last bits of products.
         """
         place = cuda_device(device)
         x = as_rows(train_data, name="train_data")
@@ -135,7 +135,7 @@ class EASE(LinearModel):
         Notes
         -----
         Each λ takes n_items³ operations and an evaluation. Memory: 2.5 matrices of n_items x n_items
-        float32, those of the best λ, of the λ under way, and half a Gram matrix; on a `device` two.
+        float32, those of the best λ, of the λ under way, and half a Gram matrix; on a GPU two.
         """
         place = cuda_device(device)
         models = [cls(value) for value in grid_values(lam, "lam")]

@@ -15,6 +15,7 @@ from pyrec import kernels
 from pyrec.kernels.gpu import native, selection
 from pyrec.kernels.tensors import Csr
 from pyrec.layers import Batch, SparseLinear
+from pyrec.models import on_device
 from pyrec.models.base import Asked, Recommendations, RecSysModel, as_rows
 from pyrec.models.network_model import NetworkModel, as_array
 from pyrec.models.training_users import TrainingUsers
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneratorModel"]
 
-# Histories whose lists are made at a time where their scores are never written; on a device, where the
-# next ones are sent meanwhile.
-_ROWS, _ROWS_THERE = 8192, 2048
 # From factors of users and items, and a bias of the items, to the best items and their scores.
 _Choose = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 # Of scores that exist at a time where all users are scored.
@@ -166,8 +164,7 @@ class GeneratorModel(NetworkModel):
             how = {"seen": seen, "allow": allow, "deny": deny, "bias": bias}
             return selection.topk_factors(h, items, k, **how)
 
-        is_dense = isinstance(x, Csr) and not self._takes_csr()
-        return self._best(x.dense() if is_dense else x, choose)
+        return self._best(on_device.as_taken(x, self._takes_csr()), choose)
 
     def _best(self, x: Any, choose: _Choose) -> tuple[Tensor, Tensor]:
         """Items and scores of profiles, or of users by their numbers, by factors that `choose` gets."""
@@ -206,7 +203,7 @@ class GeneratorModel(NetworkModel):
     def _block_rows(self) -> int:
         if not isinstance(self.generator, CFGAN_G_net):
             return super()._block_rows()
-        return _ROWS if self._place() is None else _ROWS_THERE
+        return on_device.encoded_rows(self._place())
 
     def _made(self, x: sp.csr_array) -> Tensor:
         """What the generator makes of profiles."""

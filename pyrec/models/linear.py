@@ -124,7 +124,8 @@ class LinearModel(PlacedModel):
         kernel = (
             kernels.scores_sparse_weights if is_sparse(weights) else kernels.scores_dense_weights
         )
-        return kernel(self.histories(x), weights, offset=self.offset)
+        found: NDArray[np.float32] = kernel(self.histories(x), weights, offset=self.offset)
+        return found
 
     def pack(
         self,
@@ -137,7 +138,7 @@ class LinearModel(PlacedModel):
 
         Worth it from some ten thousand users on. In fp32 the recommendations stay the same to the
         bit. Memory: as much again as the weights take (bf16: half of it). Other `weights`, by
-        `train`, `load_model` or by hand, must be packed anew. On a device there is nothing to do.
+        `train`, `load_model` or by hand, must be packed anew. On a GPU there is nothing to do.
 
         Parameters
         ----------
@@ -151,7 +152,9 @@ class LinearModel(PlacedModel):
             return
         kind = _PACKED_TYPES[precision]
         if file is None:
-            require_memory(PackedWeights.nbytes(len(weights), kind), "the packed weights need")
+            require_memory(
+                PackedWeights.nbytes(len(weights), kind), "the model needs its packed weights"
+            )
             packed = kernels.pack_weights(weights, dtype=kind, release=release)
         else:
             packed = pack_in_file(weights, file, dtype=kind, release=release)

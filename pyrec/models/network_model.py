@@ -113,7 +113,7 @@ class NetworkModel(RecSysModel):
         ValueError
             A device that is not there.
         MemoryError
-            A CUDA device has too little free memory; the model stays where it was.
+            A GPU has too little free memory; the model stays where it was.
         """
         moving.move(self.networks(), self.optimizers(), find_device(device))
 
@@ -318,10 +318,12 @@ class NetworkModel(RecSysModel):
         tensors.zero_grad(net.parameters())
         with tensors.fast_float32():
             loss = loss_of()
-            value = loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss is {value}")
             torch.autograd.backward(loss)
+        # Read only now: a GPU would have nothing to do until the backward pass is queued.
+        value = loss.item()
+        if not math.isfinite(value):
+            tensors.zero_grad(net.parameters())
+            raise FloatingPointError(f"the loss is {value}")
         optimizer.step()
         self.gradient_updates += 1
         return value

@@ -1,4 +1,4 @@
-"""Lists that a device makes, block by block, and the weights that linear models keep there."""
+"""Lists that a GPU makes, block by block, and the weights that linear models keep there."""
 
 from __future__ import annotations
 
@@ -21,10 +21,21 @@ from pyrec.kernels.selection import item_lists
 from pyrec.machine import require_memory
 from pyrec.models.base import Asked, Recommendations
 
-__all__ = ["DeviceWeights", "block_rows", "recommend", "scores", "topk"]
+__all__ = [
+    "DeviceWeights",
+    "as_taken",
+    "block_rows",
+    "encoded_rows",
+    "recommend",
+    "scores",
+    "topk",
+]
 
 # Histories of a block: enough to keep a large GPU busy, and all of them at the same place among those of a file.
 _LEAST_ROWS, _MOST_ROWS = 2048, 8192
+# Histories that a network encodes at a time where their scores are never written; on a GPU, where the next
+# ones are sent meanwhile.
+_ROWS, _ROWS_THERE = 8192, 2048
 # Scores that exist at a time, and what else a block takes.
 _SCORE_BYTES, _WORK_BYTES = 256 << 20, 512 << 20
 # Bytes of an array that are copied at a time.
@@ -40,10 +51,20 @@ def block_rows(n_items: int) -> int:
     return min(_MOST_ROWS, max(_LEAST_ROWS, 1 << max(0, fitting.bit_length() - 1)))
 
 
+def encoded_rows(device: torch.device | None) -> int:
+    """Return how many histories make a block for a network that writes no scores; None is the CPU."""
+    return _ROWS if device is None else _ROWS_THERE
+
+
+def as_taken(x: Any, takes_csr: bool) -> Any:
+    """Return histories as a network takes them: dense where they are `Csr` and it takes none."""
+    return x.dense() if isinstance(x, Csr) and not takes_csr else x
+
+
 def recommend(
     blocks: Iterable[Asked], n: int, k: int, n_items: int, device: torch.device, best: Best
 ) -> Recommendations:
-    """Return the lists of blocks of histories, n in all, each made on a device by `best`.
+    """Return the lists of blocks of histories, n in all, each made on a GPU by `best`.
 
     Parameters
     ----------
@@ -53,7 +74,7 @@ def recommend(
     device : torch.device
     best : callable
         ``best(x, k, seen, allow, deny)`` returns items and scores: x is a `Csr`, `Sequences` or tensor,
-        the lists are `Csr`, tensors or None, as `pyrec.kernels.gpu.selection` takes them.
+        the lists are `Csr`, ``(None, numbers)`` or None, as `pyrec.kernels.gpu.selection` takes them.
     """
     found = Recommendations(np.empty((n, whole(k, "k")), np.int32), np.empty((n, k), np.float32))
     in_blocks(_sent(blocks, k, n_items, best), found, device)
@@ -63,7 +84,7 @@ def recommend(
 def scores(
     histories: Any, n_items: int, device: torch.device, score: Callable[[Csr], Tensor]
 ) -> NDArray[np.float32]:
-    """Return the (n, n_items) scores that `score` makes of CSR histories on a device."""
+    """Return the (n, n_items) scores that `score` makes of CSR histories on a GPU."""
     n, step = histories.shape[0], max(1, _SCORE_BYTES // (4 * max(1, n_items)))
     found = np.empty((n, n_items), np.float32)
 
@@ -78,7 +99,7 @@ def scores(
 
 
 def topk(given: Tensor, k: int, seen: Any, allow: Any, deny: Any) -> Recommendations:
-    """Return what `pyrec.kernels.topk` does, for scores that lie on a device."""
+    """Return what `pyrec.kernels.topk` does, for scores that lie on a GPU."""
     asked = Asked(np.arange(len(given)), seen, allow, deny)
 
     def best(rows: Tensor, k: int, seen: Any, allow: Any, deny: Any) -> tuple[Tensor, Tensor]:
@@ -88,7 +109,7 @@ def topk(given: Tensor, k: int, seen: Any, allow: Any, deny: Any) -> Recommendat
 
 
 class DeviceWeights(NamedTuple):
-    """Weights of a linear model on a device.
+    """Weights of a linear model on a GPU.
 
     Attributes
     ----------
@@ -104,14 +125,14 @@ class DeviceWeights(NamedTuple):
 
     @classmethod
     def of(cls, weights: Any, offset: Any, device: torch.device) -> DeviceWeights:
-        """Copy weights and offset; a MemoryError says that the device has too little memory."""
+        """Copy weights and offset; a MemoryError says that the GPU has too little memory."""
         arrays: list[NDArray[Any]] = [] if offset is None else [_float32(offset)]
         if is_sparse(weights):
             arrays += parts(as_csr(weights, name="weights"))
         else:
             arrays.append(_float32(weights))
         needed = sum(array.nbytes for array in arrays) + _WORK_BYTES
-        require_memory(needed, "the weights and the work on them need", device)
+        require_memory(needed, "the model needs its weights and room for the work", device)
         there = [_upload(array, device) for array in arrays]
         shift = None if offset is None else there.pop(0)
         return cls(
@@ -164,7 +185,7 @@ def _block(asked: Asked, rows: slice, k: int, n_items: int, best: Best) -> Block
 
 
 class _Parcel:
-    """Arrays on their way to a device; what each method returns makes of them what they were."""
+    """Arrays on their way to a GPU; what each method returns makes of them what they were."""
 
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
@@ -188,7 +209,7 @@ class _Parcel:
         offsets, numbers = lists
         if offsets is None:
             place = self._add(numbers)
-            return lambda t: t[place]
+            return lambda t: (None, t[place])
         place = self._add(offsets, numbers)
         return lambda t: Csr(t[place], t[place + 1], torch.ones_like(t[place + 1]), n_items)
 
@@ -207,7 +228,7 @@ def _float32(array: Any) -> NDArray[np.float32]:
 
 
 def _upload(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return a copy on a device, made at the speed of the bus: through pinned memory."""
+    """Return a copy on a GPU, made at the speed of the bus: through pinned memory."""
     out = torch.from_numpy(array[:0].copy()).new_empty(array.shape, device=device)
     step = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
 

@@ -1,4 +1,4 @@
-"""PlacedModel: what a model of weights does when it keeps them on a device too."""
+"""PlacedModel: what a model of weights does when it keeps them on a GPU too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 65_536
 class PlacedModel(RecSysModel):
     """Abstract base class of models whose scores are histories times weights, plus an offset.
 
-    A subclass has `weights` and `offset`, and takes them to the processor's kernels itself. Nothing here
+    A subclass has `weights` and `offset`, and takes them to the CPU's kernels itself. Nothing here
     loads torch before `to` is called.
     """
 
@@ -35,9 +35,9 @@ class PlacedModel(RecSysModel):
     _there: DeviceWeights | None = None
 
     def to(self, device: torch.device | str) -> None:
-        """Keep the weights on a CUDA device too, where `recommend`, `scores` and `similar_items` then run.
+        """Keep the weights on a GPU too, where `recommend`, `scores` and `similar_items` then run.
 
-        Their results are those of the processor up to rounding in float32. Other `weights`, by `train`,
+        Their results are those of the CPU up to rounding in float32. Other `weights`, by `train`,
         `load_model` or by hand, are copied there when they are used; ``"cpu"`` lets go of those there.
 
         Parameters
@@ -49,12 +49,12 @@ class PlacedModel(RecSysModel):
         ValueError
             No CUDA device, or one that is not there.
         MemoryError
-            The device has too little free memory; the model stays where it was.
+            The GPU has too little free memory; the model stays where it was.
 
         Notes
         -----
-        Memory of the device: 4 bytes a weight, of sparse weights 8 bytes for each that is not 0; and 512
-        MiB at most for the work. The weights on the processor stay.
+        Memory of the GPU: 4 bytes a weight, of sparse weights 8 bytes for each that is not 0; and about
+        512 MiB for the work, more without compiled kernels. The weights in the CPU's memory stay.
         """
         from pyrec.kernels.gpu import native
 
@@ -78,7 +78,7 @@ class PlacedModel(RecSysModel):
     def _check_precision_there(self, precision: str) -> None:
         if self._device is not None and precision != "fp32":
             raise ValueError(
-                f"precision must be fp32 on a device, where weights are float32, got {precision!r}"
+                f"precision must be fp32 on a GPU, where weights are float32, got {precision!r}"
             )
 
     @property
@@ -114,7 +114,7 @@ class PlacedModel(RecSysModel):
         return self._weights_there().topk(x, k, seen, allow, deny)
 
     def _weights_there(self) -> DeviceWeights:
-        """The weights on the device, copied anew where others have come since."""
+        """The weights on the GPU, copied anew where others have come since."""
         from pyrec.models.on_device import DeviceWeights
 
         assert self._device is not None

@@ -217,7 +217,7 @@ def _gram(
     dtype: Any,
     device: torch.device | None = None,
 ) -> Any:
-    """G, in memory that `PackedInverse` can use again, or on a device."""
+    """G, in memory that `PackedInverse` can use again, or on a GPU."""
     n_items, size = int(x.shape[1]), np.dtype(dtype).itemsize
     needs = f"ADMM_Slim needs a {n_items:,} x {n_items:,} {np.dtype(dtype)} matrix"
     if device is not None:

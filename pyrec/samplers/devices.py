@@ -26,7 +26,7 @@ class DeviceRows(Protocol):
 class DeviceReader:
     """Reads batches of rows on a device.
 
-    Memory is always fresh: torch's allocator there gives again what is free, without a cost.
+    Memory is always fresh: torch's allocator there keeps what is free, to give it again.
     """
 
     def __init__(self, layout: str, rows: DeviceRows, n_columns: int, device: torch.device) -> None:

@@ -136,7 +136,7 @@ def recommend(
         than the numbers of a model without item ids. An unknown condition, or a model that takes
         none. A device that is not there.
     MemoryError
-        The device has too little memory for the weights.
+        The GPU has too little memory for the model.
     """
     scorer = Scorer(
         model,

@@ -44,7 +44,7 @@ class Task(NamedTuple):
 
     @property
     def device(self) -> str | None:
-        """The device on which the actors recommend; None: the processor."""
+        """The device on which the actors recommend; None: the CPU."""
         device: str | None = self.options.get("device")
         return None if device is None or device.startswith("cpu") else device
 
@@ -107,7 +107,7 @@ def score_with_ray(
     ImportError
         Ray is not installed.
     ValueError
-        The actors are to have a device, and no machine of the cluster has a GPU.
+        The actors are to have a GPU each, and no machine of the cluster has one.
     TimeoutError
         No actor starts in three minutes.
     ChildProcessError

@@ -157,7 +157,7 @@ def score(
     device : torch.device or str, optional
         Where to recommend, ``"cuda"`` for example: each process copies the model there, packs no
         weights, and takes float32 alone. By default where the model is; one given by its path is on
-        the processor. With Ray each actor has a GPU of its own.
+        the CPU. With Ray each actor has a GPU of its own.
     user, items : str, optional
         Names of the two columns of the files; by default found by name and by type.
     memory : int or str, default "2GiB"
@@ -193,8 +193,8 @@ def score(
         Unreadable input, columns that cannot be found, ids of another type than the model's, or a
         device that is not there.
     MemoryError
-        `memory` is too small for one block, the machine has less, or the device has too little for
-        the weights.
+        `memory` is too small for one block, the machine has less, or the GPU has too little for the
+        model.
     OSError
         The output cannot be written. After any error the finished files stay.
     """

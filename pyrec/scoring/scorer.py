@@ -96,7 +96,7 @@ class Scorer:
         self.device = None if device is None else str(device)
         self.device_type = (self.device or model.device_type).partition(":")[0]
         if self.device_type != "cpu" and precision != "fp32":
-            raise ValueError(f"precision must be fp32 on a device, got {precision!r}")
+            raise ValueError(f"precision must be fp32 on a GPU, got {precision!r}")
         self.model = model.unpacked()  # what this run packs is its own
         self.n_items = model.n_items
         self.k = min(k, self.n_items)
@@ -127,7 +127,7 @@ class Scorer:
     def settings(self) -> dict[str, Any]:
         """Return what decides the lists besides the model and the users, as JSON values."""
         condition = self._extra.get("condition")
-        # Runs on the processor keep the settings that they had before there were devices.
+        # Runs on the CPU keep the settings that they had before GPUs could recommend.
         place = {} if self.device_type == "cpu" else {"device": self.device_type}
         return {
             **place,
@@ -141,7 +141,7 @@ class Scorer:
         }
 
     def pack(self, n_users: int, *, mapped: bool, shared: str | None = None) -> None:
-        """Move the model to the device, or make it ready for so many users, if they are worth it.
+        """Move the model to its device, or make it ready for so many users, if they are worth it.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,19 @@ from torch import Tensor
 
 from pyrec.kernels.matrices import Csr
 
-__all__ = ["csr", "is_device", "lists", "matrix", "module", "queue", "vector"]
+__all__ = [
+    "check_device",
+    "check_shape",
+    "check_type",
+    "csr",
+    "is_device",
+    "kernel",
+    "lists",
+    "matrix",
+    "module",
+    "queue",
+    "vector",
+]
 
 Lists = tuple[Tensor | None, Tensor] | None
 
@@ -38,6 +51,16 @@ def _load() -> Any:
 def module(t: Tensor) -> Any:
     """Return the compiled kernels for the tensor's device; None where torch has to do."""
     return _load() if t.device.type == "cuda" else None
+
+
+def kernel(name: str, t: Tensor) -> Callable[..., None] | None:
+    """Return the compiled kernel for the tensor's device and type; None where torch has to do.
+
+    An address has no type: the names of kernels have.
+    """
+    own = f"{name}_{str(t.dtype).removeprefix('torch.')}"
+    found: Callable[..., None] | None = getattr(module(t), own, None)
+    return found
 
 
 def queue(t: Tensor) -> tuple[int, int]:
@@ -85,6 +108,34 @@ def lists(items: Lists, name: str) -> tuple[bool, int, int, int]:
     offsets, numbers = items
     address, size = vector(numbers, torch.int32, f"{name}.indices")
     return True, vector(offsets, torch.int64, f"{name}.indptr")[0], address, size
+
+
+def check_type(name: str, given: Any, kind: type) -> None:
+    """Raise a TypeError unless what is given is of a kind."""
+    if not isinstance(given, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(given).__name__}")
+
+
+def check_shape(name: str, t: Tensor | Csr, shape: tuple[int | None, ...]) -> None:
+    """Raise a ValueError unless a matrix or vector has a shape, in which None stands for any size."""
+    got = tuple(t.shape)
+    if len(got) != len(shape) or any(
+        size not in (None, own) for size, own in zip(shape, got, strict=True)
+    ):
+        sizes = ", ".join("any" if size is None else str(size) for size in shape)
+        end = "," if len(shape) == 1 else ""
+        raise ValueError(f"{name} must have shape ({sizes}{end}), got {got}")
+
+
+def check_device(name: str, t: Tensor | Csr | None, other: Tensor) -> None:
+    """Raise an error unless all of `t` is on the device of another tensor; None is anywhere."""
+    if t is None:
+        return
+    if not isinstance(t, (Tensor, Csr)):
+        raise TypeError(f"{name} must be a tensor of {other.device}, got {type(t).__name__}")
+    for part in (t.indptr, t.indices, t.values) if isinstance(t, Csr) else (t,):
+        if part.device != other.device:
+            raise ValueError(f"{name} must be on {other.device}, got {part.device}")
 
 
 def _check(t: Tensor, dtype: torch.dtype, ndim: int, name: str) -> None:

@@ -6,7 +6,6 @@ Compiled kernels where there are some, otherwise torch operations with the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,8 +28,6 @@ __all__ = [
 
 Target = Tensor | Csr
 
-_TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
-
 
 def nll(logits: Tensor, target: Target, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the multinomial loss of each row, and log sum exp of its logits.
@@ -49,7 +46,7 @@ def nll(logits: Tensor, target: Target, mask: Tensor | None) -> tuple[Tensor, Te
         float64 for float64 logits, otherwise float32.
     """
     mask = _checked(logits, target, mask)
-    kernel = _kernel("multinomial_forward", logits)
+    kernel = native.kernel("multinomial_forward", logits)
     if kernel is None:
         x, masked = _torch_operands(logits, target, mask)
         lse = torch.logsumexp(masked, 1)
@@ -77,9 +74,9 @@ def nll_grad(
     """
     mask = _checked(logits, target, mask)
     for name, vector in (("lse", lse), ("scale", scale)):
-        _check_shape(name, vector, (len(logits),))
-        _check_device(name, vector, logits)
-    kernel = _kernel("multinomial_backward", logits)
+        native.check_shape(name, vector, (len(logits),))
+        native.check_device(name, vector, logits)
+    kernel = native.kernel("multinomial_backward", logits)
     if kernel is None:
         x, masked = _torch_operands(logits, target, mask)
         grad = scale[:, None] * (x.sum(1, keepdim=True) * torch.exp(masked - lse[:, None]) - x)
@@ -111,7 +108,7 @@ def nll_in_place(logits: Tensor, target: Target, mask: Tensor | None, scale: flo
     scale : float
     """
     mask = _checked(logits, target, mask)
-    kernel = _kernel("multinomial_in_place", logits)
+    kernel = native.kernel("multinomial_in_place", logits)
     if kernel is None:
         loss, lse = nll(logits, target, mask)
         scales = torch.full_like(loss, scale)
@@ -136,16 +133,16 @@ def sparse_linear(
     out : (n, cols) tensor, optional
         Contiguous; takes the result.
     """
-    _check_shape("weight", weight, (x.n_cols, None))
+    native.check_shape("weight", weight, (x.n_cols, None))
     shape = len(x), weight.shape[1]
     if offset is not None:
-        _check_shape("offset", offset, shape[1:])
+        native.check_shape("offset", offset, shape[1:])
     if out is not None:
-        _check_shape("out", out, shape)
+        native.check_shape("out", out, shape)
     for name, other in (("x", x), ("offset", offset), ("out", out)):
-        _check_device(name, other, weight)
+        native.check_device(name, other, weight)
     x = _typed(x, weight.dtype)
-    kernel = _kernel("sparse_linear", weight)
+    kernel = native.kernel("sparse_linear", weight)
     if kernel is None:
         product = _torch_product(x, weight, offset)
         return product if out is None else out.copy_(product)
@@ -171,12 +168,12 @@ def sparse_linear_weight_grad(x: Csr, out_grad: Tensor, out: Tensor) -> Tensor:
     out : (m, cols) tensor
         Contiguous; all of it is written.
     """
-    _check_shape("out_grad", out_grad, (len(x), None))
-    _check_shape("out", out, (x.n_cols, out_grad.shape[1]))
+    native.check_shape("out_grad", out_grad, (len(x), None))
+    native.check_shape("out", out, (x.n_cols, out_grad.shape[1]))
     for name, other in (("x", x), ("out", out)):
-        _check_device(name, other, out_grad)
+        native.check_device(name, other, out_grad)
     x = _typed(x, out_grad.dtype)
-    kernel = _kernel("sparse_linear_weight_grad", out_grad)
+    kernel = native.kernel("sparse_linear_weight_grad", out_grad)
     if kernel is None:
         products = x.values[:, None] * out_grad[x.rows()]
         return out.zero_().index_add_(0, x.indices.long(), products)
@@ -200,11 +197,11 @@ def sparse_linear_value_grad(x: Csr, weight: Tensor, out_grad: Tensor) -> Tensor
     weight : (m, cols) tensor
     out_grad : (n, cols) tensor
     """
-    _check_shape("weight", weight, (x.n_cols, None))
-    _check_shape("out_grad", out_grad, (len(x), weight.shape[1]))
+    native.check_shape("weight", weight, (x.n_cols, None))
+    native.check_shape("out_grad", out_grad, (len(x), weight.shape[1]))
     for name, other in (("x", x), ("out_grad", out_grad)):
-        _check_device(name, other, weight)
-    kernel = _kernel("sparse_linear_value_grad", weight)
+        native.check_device(name, other, weight)
+    kernel = native.kernel("sparse_linear_value_grad", weight)
     if kernel is None:
         return (weight[x.indices.long()] * out_grad[x.rows()]).sum(1)
     x = _typed(x, weight.dtype)
@@ -225,7 +222,7 @@ def normalize_rows(x: Csr) -> Csr:
 
     Differentiable in the values, then by torch operations.
     """
-    kernel = None if x.values.requires_grad else _kernel("normalize_rows", x.values)
+    kernel = None if x.values.requires_grad else native.kernel("normalize_rows", x.values)
     if kernel is None:
         squares = torch.segment_reduce(
             x.values.double().square(), "sum", offsets=x.indptr, initial=0
@@ -247,7 +244,7 @@ def drop(x: Csr, share: float, seed: int) -> Csr:
     """
     if not 0 <= share < 1:
         raise ValueError(f"share must be in [0, 1), got {share}")
-    kernel = _kernel("drop", x.values)
+    kernel = native.kernel("drop", x.values)
     if kernel is None:
         scaled = share * 2**32
         threshold = int(scaled) + (scaled % 1 >= 0.5)
@@ -262,13 +259,6 @@ def drop(x: Csr, share: float, seed: int) -> Csr:
 def result_type(logits: Tensor) -> torch.dtype:
     """Return the type of losses: float64 for float64 logits, otherwise float32."""
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-def _kernel(name: str, t: Tensor) -> Callable[..., None] | None:
-    """The compiled kernel for a tensor's device and type; None where torch has to do."""
-    module = native.module(t)
-    kernel: Callable[..., None] | None = getattr(module, f"{name}_{_TYPES.get(t.dtype)}", None)
-    return kernel
 
 
 def _vector(t: Tensor) -> tuple[int, int]:
@@ -298,34 +288,17 @@ def _checked(logits: Tensor, target: Target, mask: Tensor | None) -> Tensor | No
     if logits.ndim != 2:
         raise ValueError(f"logits must have 2 dimensions, got shape {tuple(logits.shape)}")
     n, m = logits.shape
-    _check_shape("target", target, (n, m))
-    _check_device("target", target, logits)
+    native.check_shape("target", target, (n, m))
+    native.check_device("target", target, logits)
     if mask is None:
         return None
     if mask.dtype != torch.bool:
         raise TypeError(f"mask must be a bool tensor, got {mask.dtype}")
-    _check_device("mask", mask, logits)
+    native.check_device("mask", mask, logits)
     rows: Tensor = torch.atleast_2d(mask).contiguous()
     if rows.ndim != 2 or len(rows) not in (1, n) or rows.shape[1] != m:
         raise ValueError(f"mask must have shape (1 or {n}, {m}), got {tuple(mask.shape)}")
     return rows
-
-
-def _check_shape(name: str, t: Target, shape: tuple[int | None, ...]) -> None:
-    """None in `shape` stands for any size."""
-    got = tuple(t.shape)
-    if len(got) != len(shape) or any(
-        size not in (None, own) for size, own in zip(shape, got, strict=True)
-    ):
-        sizes = ", ".join("any" if size is None else str(size) for size in shape)
-        raise ValueError(f"{name} must have shape ({sizes}), got {got}")
-
-
-def _check_device(name: str, t: Target | None, other: Tensor) -> None:
-    parts = (t.indptr, t.indices, t.values) if isinstance(t, Csr) else () if t is None else (t,)
-    for part in parts:
-        if part.device != other.device:
-            raise ValueError(f"{name} must be on {other.device}, got {part.device}")
 
 
 def _transposed(x: Csr) -> Csr:

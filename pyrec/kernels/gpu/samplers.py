@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyrec.data.csr import as_csr, offsets_of
-from pyrec.kernels import batches, examples
+from pyrec.kernels import examples
 from pyrec.kernels.gpu import native
 from pyrec.kernels.matrices import Csr
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
 
-__all__ = ["RowSampler", "negatives", "permuted", "to_dense"]
+__all__ = ["RowSampler", "negatives", "to_dense"]
 
 
 class RowSampler:
@@ -62,7 +62,7 @@ class RowSampler:
     def dense(self, numbers: NDArray[np.int64], out: Tensor) -> None:
         """Write the rows `numbers` to `out`, a contiguous float32 (len(numbers), m) tensor there."""
         check_in(numbers, self.shape[0], "numbers must be rows")
-        _check_shape(out, (len(numbers), self.shape[1]))
+        native.check_shape("out", out, (len(numbers), self.shape[1]))
         if (module := native.module(out)) is None:
             to_dense(self.rows(numbers), out)
             return
@@ -77,7 +77,7 @@ class RowSampler:
 
 def to_dense(x: Csr, out: Tensor) -> None:
     """Write a float32 Csr to `out`, a contiguous float32 tensor of its shape on its device."""
-    _check_shape(out, tuple(x.shape))
+    native.check_shape("out", out, tuple(x.shape))
     if (module := native.module(out)) is None:
         out.zero_()
         out[x.rows(), x.indices.long()] = x.values
@@ -118,19 +118,6 @@ def negatives(x: Csr, share: float, seed: int, step: int, *, with_observed: bool
     return out
 
 
-def permuted(
-    first: int, last: int, n: int, seed: int, epoch: int, *, device: torch.device
-) -> Tensor:
-    """Return, on a device, the places ``first..last - 1`` of the permutation `pyrec.kernels.permuted`."""
-    if not 0 <= first <= last <= n:
-        raise ValueError(f"first and last must be in order in 0..{n}, got {first} and {last}")
-    if (module := module_of(device)) is None:
-        return torch.from_numpy(batches.permuted(first, last, n, seed, epoch)).to(device)
-    out = torch.empty(last - first, dtype=torch.int64, device=device)
-    module.permuted(n, seed, epoch, first, *vectors(out), native.queue(out))
-    return out
-
-
 def module_of(device: torch.device) -> Any:
     """Return the compiled kernels for a device, or None."""
     return native.module(torch.empty(0, device=device))
@@ -161,8 +148,3 @@ def check_in(numbers: NDArray[np.int64], n: int, what: str) -> None:
     outside = numbers[(numbers < 0) | (numbers >= n)]
     if len(outside):
         raise ValueError(f"{what} in 0..{n - 1}, got {outside[0]}")
-
-
-def _check_shape(out: Tensor, shape: tuple[int, ...]) -> None:
-    if tuple(out.shape) != shape:
-        raise ValueError(f"out must have shape {shape}, got {tuple(out.shape)}")

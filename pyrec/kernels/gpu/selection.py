@@ -1,7 +1,7 @@
-"""Selecting and ranking on a GPU: as `pyrec.kernels.selection`, over tensors of one device.
+"""Selecting on a GPU: as the functions of the same names over arrays, over tensors of one device.
 
 No more than 256 MiB of scores (or one row) exist at a time, beside those that are given. Item numbers
-within a `Csr` and within lists of recommended items are not checked: that would wait for the device.
+within a `Csr` are not checked: that would wait for the device.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 
 from pyrec.arguments import whole
-from pyrec.kernels.gpu import native, networks, products
+from pyrec.kernels.gpu import native, products
+from pyrec.kernels.gpu.candidates import Candidates, Listed, some
 from pyrec.kernels.gpu.chunks import chunks, cut
 from pyrec.kernels.gpu.precision import exact_float32
 from pyrec.kernels.matrices import Csr
 from pyrec.kernels.memory import scratch
-from pyrec.kernels.selection import METRICS, parse_metric
 
 __all__ = [
     "Selected",
-    "ranking",
     "topk",
     "topk_dense_weights",
     "topk_factors",
@@ -33,7 +32,6 @@ __all__ = [
 _CHUNK_BYTES = 256 << 20
 # In the order of scores, where -inf is; of items in the lower half of a key.
 _EXCLUDED, _LOW_BITS = -(0x7F800000 + 1), 0xFFFFFFFF
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class Selected(NamedTuple):
@@ -46,10 +44,10 @@ class Selected(NamedTuple):
 def topk(
     scores: Tensor,
     k: int,
-    seen: Csr | Tensor | None = None,
+    seen: Listed = None,
     *,
-    allow: Csr | Tensor | None = None,
-    deny: Csr | Tensor | None = None,
+    allow: Listed = None,
+    deny: Listed = None,
 ) -> Selected:
     """Return the `k` best items of each row of scores.
 
@@ -58,9 +56,11 @@ def topk(
     scores : (n, m) tensor
         Converted to float32. A NaN never wins; -inf means excluded.
     k : int
-        At least 0; may exceed m. Beyond 1,024 torch sorts, in much more time.
+        At least 0; may exceed m. Beyond 1,024 torch selects.
     seen, deny : (n, m) Csr or 1-D integer tensor, optional
-        Items that take no part: the pattern of a row each, or the same items for all rows.
+        Items that take no part: the pattern of a row each, or the same items for all rows. The pair
+        ``(None, numbers)`` stands for int32 numbers that ascend without duplicates and are known to be
+        in range: nothing waits for the device to check them.
     allow : likewise, optional
         The only items that take part; by default all.
 
@@ -71,7 +71,7 @@ def topk(
     """
     if scores.ndim != 2:
         raise ValueError(f"scores must have 2 dimensions, got shape {tuple(scores.shape)}")
-    candidates = _Candidates.of(seen, deny, allow, scores)
+    candidates = Candidates.of(seen, deny, allow, scores)
     result = _empty_result(scores, len(scores), k)
     s = scores.detach()
     given = s.dtype == torch.float32 and s.is_contiguous()
@@ -84,11 +84,11 @@ def topk_dense_weights(
     x: Csr,
     weights: Tensor,
     k: int,
-    seen: Csr | Tensor | None = None,
+    seen: Listed = None,
     *,
     offset: Tensor | None = None,
-    allow: Csr | Tensor | None = None,
-    deny: Csr | Tensor | None = None,
+    allow: Listed = None,
+    deny: Listed = None,
 ) -> Selected:
     """Return the `k` best items of each history under the scores ``offset + x @ weights``.
 
@@ -103,24 +103,23 @@ def topk_dense_weights(
     offset : (m,) tensor, optional
         Added to every row of scores.
     """
-    _check_weights(x, tuple(weights.shape), offset, weights)
-    w, shift = weights.detach().float().contiguous(), _offset(offset)
+    h, w, shift = products.checked(x, weights, Tensor, offset, square=True)
 
     def score(histories: Csr, out: Tensor) -> None:
-        networks.sparse_linear(histories, w, shift, out=out)
+        products.scores_dense_weights(histories, w, shift, out)
 
-    return _topk_of(score, _cut(x), w, x.shape, k, (seen, deny, allow))
+    return _topk_of(score, _cut(h), h.values, h.shape, k, (seen, deny, allow))
 
 
 def topk_sparse_weights(
     x: Csr,
     weights: Csr,
     k: int,
-    seen: Csr | Tensor | None = None,
+    seen: Listed = None,
     *,
     offset: Tensor | None = None,
-    allow: Csr | Tensor | None = None,
-    deny: Csr | Tensor | None = None,
+    allow: Listed = None,
+    deny: Listed = None,
 ) -> Selected:
     """Return the `k` best items of each history under the scores ``offset + x @ weights``, with sparse weights.
 
@@ -135,24 +134,23 @@ def topk_sparse_weights(
     k, seen, offset, allow, deny
         As in `topk_dense_weights`.
     """
-    _check_weights(x, tuple(weights.shape), offset, weights.values)
-    w, shift = weights.with_values(weights.values.detach().float()), _offset(offset)
+    h, w, shift = products.checked(x, weights, Csr, offset, square=True)
 
     def score(histories: Csr, out: Tensor) -> None:
-        products.scores_sparse_weights(histories, w, shift, out=out)
+        products.scores_sparse_weights(histories, w, shift, out)
 
-    return _topk_of(score, _cut(x), w.values, x.shape, k, (seen, deny, allow))
+    return _topk_of(score, _cut(h), h.values, h.shape, k, (seen, deny, allow))
 
 
 def topk_factors(
     h: Tensor,
     items: Tensor,
     k: int,
-    seen: Csr | Tensor | None = None,
+    seen: Listed = None,
     *,
     bias: Tensor | None = None,
-    allow: Csr | Tensor | None = None,
-    deny: Csr | Tensor | None = None,
+    allow: Listed = None,
+    deny: Listed = None,
 ) -> Selected:
     """Return the `k` best items of each row under the scores ``h @ items.T + bias``.
 
@@ -172,13 +170,16 @@ def topk_factors(
     torch multiplies. The products are float32's even where its setting of their precision allows
     TF32, whose 10 bits would let near items change places.
     """
+    native.check_device("items", items, h)
+    native.check_device("bias", bias, h)
     if h.ndim != 2 or items.ndim != 2 or h.shape[1] != items.shape[1]:
         raise ValueError(
             "h and items must be matrices of the same rank, got shapes "
             f"{tuple(h.shape)} and {tuple(items.shape)}"
         )
-    _check_offset(bias, len(items), items, "bias")
-    u, v, b = h.detach().float(), items.detach().float(), _offset(bias)
+    if bias is not None:
+        native.check_shape("bias", bias, (len(items),))
+    u, v, b = map(products.as_float32, (h, items, bias))
 
     def score(users: Tensor, out: Tensor) -> None:
         with exact_float32():
@@ -192,98 +193,18 @@ def topk_factors(
     return _topk_of(score, parts, v, shape, k, (seen, deny, allow))
 
 
-def ranking(items: Tensor, relevant: Csr, metrics: Sequence[str]) -> dict[str, Tensor]:
-    """Return each metric of each row's list of recommended items; see `pyrec.kernels.ranking`.
-
-    Parameters
-    ----------
-    items : (n, d) int32 tensor
-        Distinct item numbers, best first; -1 pads. A metric whose k exceeds d uses the d there are.
-    relevant : Csr of shape (n, m)
-        Its pattern tells the relevant items.
-    metrics : sequence of str
-
-    Returns
-    -------
-    dict of (n,) float64 tensors
-        NaN in every metric for a row with nothing relevant.
-    """
-    measures = [parse_metric(name) for name in metrics]
-    if items.ndim != 2 or len(items) != len(relevant):
-        raise ValueError(
-            f"items must have 2 dimensions and a row for each of the {len(relevant)} rows of "
-            f"relevant, got shape {tuple(items.shape)}"
-        )
-    _check_device(relevant.values, items, "relevant")
-    lists = items.to(torch.int32).contiguous()
-    deepest = max((k for _, k in measures), default=0)
-    depth = min(deepest, lists.shape[1])
-    discounts, sums = _discounts(max(depth, min(deepest, relevant.n_cols)), lists.device)
-    out = torch.empty((len(measures), len(lists)), dtype=torch.float64, device=lists.device)
-    kernels = native.module(lists)
-    if kernels is None:
-        hits = _hits(lists[:, :depth], relevant).double()
-        n_relevant = relevant.indptr.diff()
-        for row, (name, k) in zip(out, measures, strict=True):
-            row.copy_(_value(name, k, hits[:, :k], n_relevant, discounts, sums))
-    else:
-        hits = torch.empty((len(lists), depth), dtype=torch.int32, device=lists.device)
-        n_hits = torch.empty(len(lists), dtype=torch.int32, device=lists.device)
-        kernels.ranking(
-            native.matrix(lists, torch.int32, "items"),
-            native.lists((relevant.indptr, relevant.indices), "relevant"),
-            [(METRICS.index(name), k) for name, k in measures],
-            native.vector(discounts, torch.float64, "discounts"),
-            native.vector(sums, torch.float64, "sums"),
-            native.matrix(hits, torch.int32, "hits"),
-            native.vector(n_hits, torch.int32, "n_hits"),
-            native.matrix(out, torch.float64, "out"),
-            native.queue(lists),
-        )
-    return dict(zip(metrics, out, strict=True))
-
-
-class _Candidates(NamedTuple):
-    """The lists of items that decide what takes part."""
-
-    seen: native.Lists
-    deny: native.Lists
-    allow: native.Lists
-
-    @classmethod
-    def of(
-        cls,
-        seen: Csr | Tensor | None,
-        deny: Csr | Tensor | None,
-        allow: Csr | Tensor | None,
-        scores: Tensor,
-        shape: Sequence[int] | None = None,
-    ) -> _Candidates:
-        n, n_items = shape or scores.shape
-        named = (seen, "seen"), (deny, "deny"), (allow, "allow")
-        return cls(*(_item_lists(items, n, n_items, scores, name) for items, name in named))
-
-    def rows(self, rows: slice) -> _Candidates:
-        """Return the lists of some rows; the offsets go on counting from the first."""
-        return _Candidates(*(one and (_some(one[0], rows), one[1]) for one in self))
-
-
-def _some(offsets: Tensor | None, rows: slice) -> Tensor | None:
-    return None if offsets is None else offsets[rows.start : rows.stop + 1]
-
-
 def _topk_of(
     score: Callable[[Any, Tensor], None],
     parts: Sequence[Any],
     like: Tensor,
     shape: Sequence[int],
     k: int,
-    lists: Sequence[Csr | Tensor | None],
+    lists: Sequence[Listed],
 ) -> Selected:
     """Select from scores that are made of parts, a chunk of rows each, on the device of a tensor."""
     n, m = shape
     seen, deny, allow = lists
-    candidates = _Candidates.of(seen, deny, allow, like, (n, m))
+    candidates = Candidates.of(seen, deny, allow, like, (n, m))
     result = _empty_result(like, n, k)
     for rows, part in zip(_chunks(n, m), parts, strict=True) if k else ():
         with scratch("scores", (rows.stop - rows.start, m), torch.float32, like.device) as out:
@@ -292,7 +213,7 @@ def _topk_of(
     return result
 
 
-def _select(scores: Tensor, candidates: _Candidates, rows: slice, result: Selected) -> None:
+def _select(scores: Tensor, candidates: Candidates, rows: slice, result: Selected) -> None:
     """Select from the scores of some rows."""
     items, best = result.items[rows], result.scores[rows]
     n, k = items.shape
@@ -317,7 +238,7 @@ def _select(scores: Tensor, candidates: _Candidates, rows: slice, result: Select
     )
 
 
-def _select_by_torch(scores: Tensor, candidates: _Candidates, k: int) -> tuple[Tensor, Tensor]:
+def _select_by_torch(scores: Tensor, candidates: Candidates, k: int) -> tuple[Tensor, Tensor]:
     """Select by keys that differ: the order of the score above, that of the item below."""
     n, m = scores.shape
     out = scores.isnan()
@@ -354,80 +275,15 @@ def _mask(lists: tuple[Tensor | None, Tensor], n: int, m: int) -> Tensor:
     return mask
 
 
-def _item_lists(
-    items: Csr | Tensor | None, n: int, n_items: int, like: Tensor, name: str
-) -> native.Lists:
-    """Return (offsets, items) of a list a row, (None, items) of one list for all rows, or None."""
-    if items is None:
-        return None
-    if isinstance(items, Csr):
-        if tuple(items.shape) != (n, n_items):
-            raise ValueError(
-                f"{name} must have shape {(n, n_items)}, as the scores, got {tuple(items.shape)}"
-            )
-        _check_device(items.indices, like, name)
-        return items.indptr, items.indices
-    if not isinstance(items, Tensor) or items.ndim != 1 or items.dtype not in _INTEGERS:
-        got = type(items).__name__
-        if isinstance(items, Tensor):
-            got = f"{items.dtype} of shape {tuple(items.shape)}"
-        raise TypeError(f"{name} must be a Csr or a 1-D tensor of item numbers, got {got}")
-    _check_device(items, like, name)
-    numbers = torch.unique(items)
-    if len(numbers):
-        least, most = numbers[[0, -1]].tolist()
-        if not 0 <= least <= most < n_items:
-            raise ValueError(f"{name} must be in 0..{n_items - 1}, got {least}..{most}")
-    return None, numbers.int()
-
-
 def _cut(x: Csr) -> list[Csr]:
-    """Return chunks of rows with float32 values."""
-    return cut(x.with_values(x.values.detach().float()), _chunks(*x.shape))
+    """Return the rows of each chunk; the offsets of those for kernels go on counting from the first.
 
-
-def _hits(items: Tensor, relevant: Csr) -> Tensor:
-    """Return the (n, d) bool matrix of the items that are relevant to their row."""
-    m = relevant.n_cols
-    rows = torch.arange(len(items), device=items.device)[:, None]
-    known = relevant.rows() * m + relevant.indices
-    if len(known) == 0:
-        return torch.zeros(items.shape, dtype=torch.bool, device=items.device)
-    wanted = rows * m + items
-    place = torch.searchsorted(known, wanted).clamp_(max=len(known) - 1)
-    return (known[place] == wanted) & (items >= 0) & (items < m)
-
-
-def _value(
-    name: str, k: int, hits: Tensor, n_relevant: Tensor, discounts: Tensor, sums: Tensor
-) -> Tensor:
-    """Return a metric of hits within the first k ranks; the formulas are those of `pyrec.kernels.ranking`."""
-    reachable = n_relevant.clamp(max=k)
-    n, ranks = hits.sum(1), torch.arange(1, hits.shape[1] + 1, device=hits.device)
-    if name == "ndcg":
-        value = (hits * discounts[: len(ranks)]).sum(1) / sums[reachable]
-    elif name == "recall":
-        value = n / reachable
-    elif name == "full_recall":
-        value = n / n_relevant
-    elif name == "hit":
-        value = (n > 0).double()
-    elif name == "mrr":
-        best = torch.where(hits > 0, 1 / ranks.double(), 0)
-        value = best.amax(1) if len(ranks) else n
-    elif name == "map":
-        value = (hits * hits.cumsum(1) / ranks).sum(1) / reachable
-    else:
-        value = n / k
-    return value.masked_fill(n_relevant == 0, torch.nan)
-
-
-def _discounts(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the discount of each rank, and of the first 0..n ranks together."""
-    discounts = 1 / torch.arange(2, n + 2, dtype=torch.float64, device=device).log2()
-    sums = torch.zeros(n + 1, dtype=torch.float64, device=device)
-    torch.cumsum(discounts, 0, out=sums[1:])
-    return discounts, sums
+    So nobody waits for the device to say where their entries begin.
+    """
+    parts = _chunks(*x.shape)
+    if native.module(x.values) is None:
+        return cut(x, parts)
+    return [Csr(some(x.indptr, rows), x.indices, x.values, x.n_cols) for rows in parts]
 
 
 def _chunks(n: int, m: int) -> list[slice]:
@@ -440,28 +296,3 @@ def _empty_result(like: Tensor, n: int, k: int) -> Selected:
         torch.empty((n, k), dtype=torch.int32, device=like.device),
         torch.empty((n, k), dtype=torch.float32, device=like.device),
     )
-
-
-def _check_weights(x: Csr, shape: tuple[int, ...], offset: Tensor | None, like: Tensor) -> None:
-    wanted = (x.n_cols, x.n_cols)
-    if shape != wanted:
-        raise ValueError(f"weights must have shape {wanted} to fit x, got {shape}")
-    _check_device(x.values, like, "x")
-    _check_offset(offset, x.n_cols, like, "offset")
-
-
-def _check_offset(offset: Tensor | None, m: int, like: Tensor, name: str) -> None:
-    if offset is None:
-        return
-    if tuple(offset.shape) != (m,):
-        raise ValueError(f"{name} must have shape {(m,)}, got {tuple(offset.shape)}")
-    _check_device(offset, like, name)
-
-
-def _offset(offset: Tensor | None) -> Tensor | None:
-    return None if offset is None else offset.detach().float().contiguous()
-
-
-def _check_device(t: Tensor, like: Tensor, name: str) -> None:
-    if t.device != like.device:
-        raise ValueError(f"{name} must be on {like.device}, got {t.device}")

@@ -36,7 +36,7 @@ __all__ = [
 
 # Rows that the inverse eliminates at a time.
 BLOCK = 1024
-# Columns that ADMM iterates together: products of whole waves of blocks, and few stops to look.
+# Columns that ADMM iterates together: meant for products that keep a large GPU busy, and few stops to look.
 PANEL = 2048
 # Rows of temporaries, where torch's operations do what a kernel does in passing.
 _ROWS = 256
@@ -44,7 +44,9 @@ _ROWS = 256
 _CHUNK_BYTES = 64 << 20
 
 
-def gram(x: Csr, *, dtype: torch.dtype = torch.float32, mirror: bool = True) -> Tensor:
+def gram(
+    x: Csr, *, dtype: Any = torch.float32, mirror: bool = True, out: Tensor | None = None
+) -> Tensor:
     """Return XᵀX as a dense symmetric matrix.
 
     Parameters
@@ -52,9 +54,11 @@ def gram(x: Csr, *, dtype: torch.dtype = torch.float32, mirror: bool = True) -> 
     x : (n, m) Csr of float32
         When all values are 1 the counts are exact (float32: up to 2²⁴).
     dtype : float32 or float64
-        Type of the result, and of the sums.
+        Type of the result, and of the sums; torch's or NumPy's.
     mirror : bool
         False leaves zeros below the diagonal: enough for `spd_inverse`.
+    out : (m, m) contiguous tensor of `dtype`, optional
+        Where to write it; by default in memory of its own.
 
     Returns
     -------
@@ -64,22 +68,23 @@ def gram(x: Csr, *, dtype: torch.dtype = torch.float32, mirror: bool = True) -> 
     -----
     Memory: the result; 16 bytes an interaction, and as much again while they are sorted.
     """
-    if dtype not in (torch.float32, torch.float64):
+    kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, np.dtype(dtype).name, dtype)
+    if kind not in (torch.float32, torch.float64):
         raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+    native.check_type("x", x, Csr)
     rows = native.csr(x, torch.float32, "x")
-    out = torch.empty((x.n_cols, x.n_cols), dtype=dtype, device=x.device)
-    module = native.module(out)
-    if module is None:
+    if out is None:
+        out = torch.empty((x.n_cols, x.n_cols), dtype=kind, device=x.device)
+    native.check_device("out", out, x.values)
+    native.check_shape("out", out, (x.n_cols, x.n_cols))
+    result = native.matrix(out, kind, "out")
+    kernel = native.kernel("gram", out)
+    if kernel is None:
         _add_products(x, out)
     else:
         where = _occurrences(x)
-        _kernel(module, "gram", dtype)(
-            rows,
-            tuple(part.data_ptr() for part in where),
-            bool((x.values == 1).all()),
-            native.matrix(out, dtype, "out"),
-            native.queue(out),
-        )
+        addresses = tuple(part.data_ptr() for part in where)
+        kernel(rows, addresses, bool((x.values == 1).all()), result, native.queue(out))
     return mirror_upper(out) if mirror else out
 
 
@@ -105,9 +110,9 @@ def _add_products(x: Csr, out: Tensor) -> None:
 def mirror_upper(a: Tensor) -> Tensor:
     """Copy the upper triangle of a square matrix over the lower one; return it."""
     _square(a, "a")
-    module = native.module(a)
-    if module is not None:
-        _kernel(module, "mirror_upper", a.dtype)(native.matrix(a, a.dtype, "a"), native.queue(a))
+    kernel = native.kernel("mirror_upper", a)
+    if kernel is not None:
+        kernel(native.matrix(a, a.dtype, "a"), native.queue(a))
         return a
     for begin in range(0, len(a), _ROWS):
         rows = slice(begin, begin + _ROWS)
@@ -117,7 +122,7 @@ def mirror_upper(a: Tensor) -> Tensor:
     return a
 
 
-def spd_inverse(a: Tensor, *, mirror: bool = True, block: int = BLOCK) -> Tensor:
+def spd_inverse(a: Tensor, *, mirror: bool = True, block: int | None = None) -> Tensor:
     """Invert a symmetric positive-definite matrix in place.
 
     Parameters
@@ -126,8 +131,8 @@ def spd_inverse(a: Tensor, *, mirror: bool = True, block: int = BLOCK) -> Tensor
         Only the upper triangle is read. It is overwritten.
     mirror : bool
         False leaves what is below the diagonal undefined: enough for a `mirror_upper` later.
-    block : int
-        Rows eliminated at a time.
+    block : int, optional
+        Rows eliminated at a time, by default 1,024. 0 means the whole matrix.
 
     Returns
     -------
@@ -148,9 +153,10 @@ def spd_inverse(a: Tensor, *, mirror: bool = True, block: int = BLOCK) -> Tensor
     Cholesky factor takes 2⅓ n³ operations and a second matrix.
     """
     _square(a, "a")
-    if block < 1:
-        raise ValueError(f"block must be at least 1, got {block}")
-    n = len(a)
+    n, block = len(a), BLOCK if block is None else block
+    if block < 0:
+        raise ValueError(f"block must be at least 0, got {block}")
+    block = block or max(1, n)
     with exact_float32():
         for begin in range(0, n, block):
             _sweep(a, begin, min(begin + block, n), block)
@@ -271,9 +277,9 @@ class _DevicePanel:
 
 def _aim(p: Tensor, columns: Tensor, options: AdmmOptions, w: Tensor, d: Tensor) -> None:
     """D = 2C - W, with the D_j of each column that makes B_j zero."""
-    module = native.module(p)
-    if module is not None:
-        _kernel(module, "admm_aim", p.dtype)(
+    kernel = native.kernel("admm_aim", p)
+    if kernel is not None:
+        kernel(
             native.matrix(p, p.dtype, "p"),
             native.vector(columns, torch.int32, "columns"),
             options.settings,
@@ -296,9 +302,9 @@ def _advance(
     columns: Tensor, options: AdmmOptions, product: Tensor, w: Tensor, residuals: Tensor
 ) -> None:
     """W becomes W + relaxation (B - C), with B = rho D P but for its B_j = 0."""
-    module = native.module(w)
-    if module is not None:
-        _kernel(module, "admm_advance", w.dtype)(
+    kernel = native.kernel("admm_advance", w)
+    if kernel is not None:
+        kernel(
             native.vector(columns, torch.int32, "columns"),
             options.settings,
             native.matrix(product, w.dtype, "product"),
@@ -337,11 +343,6 @@ def _square(a: Tensor, name: str) -> None:
     native.matrix(a, a.dtype, name)
     if a.shape[0] != a.shape[1]:
         raise ValueError(f"{name} must be square, got shape {tuple(a.shape)}")
-
-
-def _kernel(module: Any, name: str, dtype: torch.dtype) -> Any:
-    """An address has no type: the names of kernels have."""
-    return getattr(module, f"{name}_{str(dtype).removeprefix('torch.')}")
 
 
 def to_host(t: Tensor) -> NDArray[Any]:
