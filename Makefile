@@ -14,7 +14,7 @@
 #              (GPU_PYTHON=python3: with that interpreter, and nothing installed but pyrec: it has a torch
 #              that knows the GPU, pyrec's other dependencies, scikit-build-core, pybind11, CMake, and the
 #              packages of the extras test and bench)
-# make bench-memory  MultiVAE with a million items: peak memory beside plain torch (8 GB)
+# make bench-memory  whole processes: EASE on [20M], MultiVAE with a million items beside plain torch (13 GB)
 # make quality DATA=folder  published comparisons on real data, SEEDS=3 (two hours)
 # make lint    formatting, lint and type checks
 # make nightly the tests that take minutes or gigabytes
