@@ -485,7 +485,7 @@ class TestModel:
     def test_blocks_give_what_the_whole_gives(self, monkeypatch):
         own, lists = trained(circles()), sequences()
         whole, scores = own.recommend(lists, 4), own.predict(lists)
-        monkeypatch.setattr("pyrec.models.ae_trainer._ROWS", 3)
+        monkeypatch.setattr("pyrec.models.on_device._ROWS", 3)
         monkeypatch.setattr("pyrec.models.base._SCORE_BYTES", 4 * N * 3)
         monkeypatch.setattr("pyrec.nets.svae._STEPS", 5)
         np.testing.assert_array_equal(own.recommend(lists, 4).items, whole.items)
