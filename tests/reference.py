@@ -132,3 +132,13 @@ def windows(sequence, k=None):
     """What follows each item but the last: sets of the next k items, or of all the rest."""
     last = len(sequence) if k is None else k
     return [sorted(set(sequence[t + 1 : t + 1 + last])) for t in range(len(sequence) - 1)]
+
+
+def assemble(groups, n):
+    """The (n, n) weights of groups of solved columns; NaN in those that no group has."""
+    b = np.full((n, n), np.nan)
+    for s in groups:
+        assert s.weights.shape == (len(s.columns), n)
+        assert s.weights.has_canonical_format
+        b[:, s.columns] = s.weights.toarray().T
+    return b

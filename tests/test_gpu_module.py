@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import importlib
 import itertools
 import sys
 from pathlib import Path
@@ -91,6 +92,19 @@ def test_only_devices_that_the_module_finds_have_kernels(forgotten, monkeypatch,
     there = SimpleNamespace(device=torch.device("cuda", 0))
     assert native.module(there) is (module if n_devices else None)
     assert native.module(torch.empty(0)) is None
+
+
+def test_a_module_that_cannot_be_loaded_is_no_missing_one(forgotten, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "pyrec._cuda", raising=False)
+    monkeypatch.delattr(pyrec, "_cuda", raising=False)
+    monkeypatch.setattr(pyrec, "__path__", [str(tmp_path)])
+    there = SimpleNamespace(device=torch.device("cuda", 0))
+    assert native.module(there) is None
+    native._load.cache_clear()
+    (tmp_path / "_cuda.py").write_text("raise ImportError('undefined symbol')")
+    importlib.invalidate_caches()
+    with pytest.raises(ImportError, match="undefined symbol"):
+        native.module(there)
 
 
 @pytest.mark.gpu

@@ -296,15 +296,6 @@ def inverse_of(g, shift, dtype=np.float64):
     return np.linalg.inv(g + shift * np.eye(len(g))).astype(dtype)
 
 
-def assemble(groups, n):
-    b = np.full((n, n), np.nan)
-    for s in groups:
-        assert s.weights.shape == (len(s.columns), n)
-        assert s.weights.has_canonical_format
-        b[:, s.columns] = s.weights.toarray().T
-    return b
-
-
 class TestAdmm:
     # 128: the threads of a column.
     @pytest.mark.parametrize("n", [1, 2, 33, 128, 129])
@@ -342,7 +333,9 @@ class TestAdmm:
         expected = list(slim.admm(slim.PackedInverse(p), **options))
         assert max(len(s.columns) for s in found) <= 4
         assert sum(len(s.columns) for s in found) == 14
-        np.testing.assert_allclose(assemble(found, 14), assemble(expected, 14), atol=1e-12)
+        np.testing.assert_allclose(
+            reference.assemble(found, 14), reference.assemble(expected, 14), atol=1e-12
+        )
         there, here = (
             {j: n for s in some for j, n in zip(s.columns, s.work, strict=True)}
             for some in (found, expected)

@@ -29,15 +29,6 @@ def inverse_of(g, lambda2, rho, dtype=None):
     )
 
 
-def assemble(groups, n):
-    b = np.full((n, n), np.nan)
-    for s in groups:
-        assert s.weights.shape == (len(s.columns), n)
-        assert s.weights.has_canonical_format
-        b[:, s.columns] = s.weights.toarray().T
-    return b
-
-
 class TestAdmm:
     @pytest.mark.parametrize("n", SIZES)
     @pytest.mark.parametrize(("lambda1", "nonnegative"), VARIANTS)
@@ -57,7 +48,7 @@ class TestAdmm:
                 tol=0,
                 relaxation=relaxation,
             )
-            np.testing.assert_allclose(assemble(found, n), expected, atol=tolerance)
+            np.testing.assert_allclose(reference.assemble(found, n), expected, atol=tolerance)
 
     @pytest.mark.parametrize(("lambda1", "nonnegative"), VARIANTS)
     def test_converges_to_the_optimum(self, lambda1, nonnegative):
@@ -74,7 +65,7 @@ class TestAdmm:
         )
         assert all((s.residual <= 1e-9).all() and (s.work < 5000).all() for s in solved)
         expected = reference.slim(g, lambda1, lambda2, nonnegative)
-        np.testing.assert_allclose(assemble(solved, 40), expected, atol=1e-7)
+        np.testing.assert_allclose(reference.assemble(solved, 40), expected, atol=1e-7)
 
     def test_converges_where_nothing_holds_back(self):
         """All weights above zero without L1: Gamma is zero."""
@@ -89,8 +80,10 @@ class TestAdmm:
         g = gram_of(600, seed=3, dtype=np.float32)
         p = inverse_of(g.astype(np.float64), 50, 300, np.float32)
         options = {"lambda1": 2.0, "rho": 300, "num_iter": 30, "tol": 1e-3}
-        whole = assemble(admm(p, **options, n_threads=1), 600)
-        np.testing.assert_array_equal(assemble(admm(p, **options, n_threads=3), 600), whole)
+        whole = reference.assemble(admm(p, **options, n_threads=1), 600)
+        np.testing.assert_array_equal(
+            reference.assemble(admm(p, **options, n_threads=3), 600), whole
+        )
         some = np.arange(5, 600, 17)
         for s in admm(p, **options, columns=some):
             np.testing.assert_array_equal(s.weights.toarray().T, whole[:, s.columns])
@@ -192,7 +185,7 @@ class TestCoordinateDescent:
                 tol=1e-14 if dtype == np.float64 else 1e-9,
             )
         )
-        np.testing.assert_allclose(assemble(solved, n), expected, atol=tolerance)
+        np.testing.assert_allclose(reference.assemble(solved, n), expected, atol=tolerance)
         assert all(s.weights.dtype == dtype for s in solved)
 
     @settings(max_examples=60, deadline=None)
@@ -216,7 +209,7 @@ class TestCoordinateDescent:
                 g, lambda1=lambda1, lambda2=lambda2, nonnegative=nonnegative, tol=tol
             )
         )
-        b = assemble(solved, n)
+        b = reference.assemble(solved, n)
         best = reference.slim(g, lambda1, lambda2, nonnegative)
         above = reference.slim_objective(g, b, lambda1, lambda2) - reference.slim_objective(
             g, best, lambda1, lambda2
@@ -261,8 +254,8 @@ class TestCoordinateDescent:
     def test_same_bits_for_any_threads_and_any_company(self):
         g = gram_of(300, seed=5, dtype=np.float32)
         options = {"lambda1": 1.0, "lambda2": 30.0}
-        whole = assemble(coordinate_descent(g, **options, n_threads=1), 300)
-        again = assemble(coordinate_descent(g, **options, n_threads=3), 300)
+        whole = reference.assemble(coordinate_descent(g, **options, n_threads=1), 300)
+        again = reference.assemble(coordinate_descent(g, **options, n_threads=3), 300)
         np.testing.assert_array_equal(again, whole)
         some = np.arange(4, 300, 31)[::-1]
         for s in coordinate_descent(g, **options, columns=some):

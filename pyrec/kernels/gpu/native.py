@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ def _load() -> Any:
     try:
         from pyrec import _cuda
     except ImportError:
+        if find_spec("pyrec._cuda") is not None:  # it is there and cannot be loaded
+            raise
         return None
     return _cuda if _cuda.device_count() else None
 
